@@ -1,2 +1,4 @@
-//! To be written.
+//! RxRPC: a sans-IO protocol core and, above it, an AF_RXRPC-like socket API on engine sockets.
 #![forbid(unsafe_code)]
+
+pub mod wire;
