@@ -1,1 +1,4 @@
-//! To be written.
+//! `rxline demo`: a gateway, two services and their load in one process.
+#![forbid(unsafe_code)]
+
+pub mod cli;

@@ -1,1 +1,4 @@
-//! To be written.
+//! rxdebug: asks any Rx instance for its version, counters, connections and peers.
+#![forbid(unsafe_code)]
+
+pub mod cli;

@@ -1,2 +1,43 @@
-//! To be written.
-fn main() {}
+//! The `rxline` binary: one subcommand for each app, each a library crate beside this one. Nothing happens here.
+#![forbid(unsafe_code)]
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// RxRPC on a kernel-bypass packet engine: a gateway, and the tools around it.
+///
+/// Start with `rxline demo`: it needs no privilege, no network interface and no configuration.
+#[derive(Parser)]
+#[command(name = "rxline", version, propagate_version = true, after_help = cli::EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::cli::Args),
+    Gateway(gateway::cli::Args),
+    Rxperf(rxperf::cli::Args),
+    Rxdebug(rxdebug::cli::Args),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Demo(args) => demo::cli::run(args),
+        Command::Gateway(args) => gateway::cli::run(args),
+        Command::Rxperf(args) => rxperf::cli::run(args),
+        Command::Rxdebug(args) => rxdebug::cli::run(args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}
