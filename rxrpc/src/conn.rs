@@ -1,0 +1,182 @@
+//! A connection: four channels, each with a call or the memory of its last one.
+
+use crate::security::Security;
+use crate::slab::Recycle;
+use crate::timer::Timer;
+use crate::wire::{AckReason, Cid, Flags, Header, PacketType};
+use crate::{BundleId, CallId, ConnId, ConnView, LocalId, PeerId, Role};
+use pmd::Instant;
+use siphasher::sip::SipHasher13;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// What a channel remembers of its last call, to answer duplicates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Last {
+    /// There was none yet.
+    #[default]
+    Nothing,
+    /// It ended well: what is expected next of what the peer sent, and the highest that came.
+    Ack { next: u32, highest: u32 },
+    /// It was aborted.
+    Abort { code: i32 },
+}
+
+/// A channel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Channel {
+    pub call: Option<CallId>,
+    /// Number of the call, or of the last one.
+    pub number: u32,
+    pub last: Last,
+    /// An answer from memory is owed: an ACK for this reason and serial, or the abort.
+    pub reply: Option<(AckReason, u32)>,
+    /// The ACK of a whole reply falls due then, unless the next call makes it needless.
+    pub final_ack: Option<Instant>,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Conn {
+    pub id: ConnId,
+    pub role: Role,
+    pub local: LocalId,
+    pub peer: PeerId,
+    pub addr: SocketAddr,
+    pub epoch: u32,
+    pub cid: Cid,
+    pub service: u16,
+    pub security: Security,
+    /// Serial of the last packet sent.
+    pub serial: u32,
+    pub channels: [Channel; 4],
+    /// The bundle of a client connection.
+    pub bundle: Option<BundleId>,
+    /// When it last carried a call.
+    pub used: Instant,
+    pub timer: Timer,
+    pub wake_at: Option<Instant>,
+    /// It waits for its turn to send.
+    pub queued: bool,
+}
+
+impl Default for Conn {
+    fn default() -> Self {
+        Self {
+            id: ConnId::default(),
+            role: Role::Client,
+            local: LocalId::default(),
+            peer: PeerId::default(),
+            addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            epoch: 0,
+            cid: Cid(0),
+            service: 0,
+            security: Security::default(),
+            serial: 0,
+            channels: [Channel::default(); 4],
+            bundle: None,
+            used: Instant::default(),
+            timer: Timer::default(),
+            wake_at: None,
+            queued: false,
+        }
+    }
+}
+
+impl Recycle for Conn {
+    fn recycle(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Conn {
+    /// The header of the next packet on a channel. Takes a serial.
+    pub fn header(&mut self, packet_type: PacketType, channel: usize, call: u32) -> Header {
+        self.serial = self.serial.wrapping_add(1);
+        Header {
+            epoch: self.epoch,
+            cid: self.cid.with_channel(channel),
+            call,
+            serial: self.serial,
+            flags: if self.role == Role::Client { Flags::CLIENT_INITIATED } else { Flags::NONE },
+            security_index: self.security.index(),
+            service: self.service,
+            ..Header::new(packet_type)
+        }
+    }
+
+    /// Whether no channel has a call.
+    pub fn unused(&self) -> bool {
+        self.channels.iter().all(|channel| channel.call.is_none())
+    }
+
+    /// Whether a channel owes an answer.
+    pub fn owes(&self) -> bool {
+        self.channels.iter().any(|channel| channel.reply.is_some())
+    }
+
+    /// The key under which it is found.
+    pub fn key(&self) -> ConnKey {
+        ConnKey::new(self.role, self.local, self.addr, self.epoch, self.cid)
+    }
+
+    pub fn view(&self) -> ConnView {
+        ConnView {
+            id: self.id,
+            role: self.role,
+            local: self.local,
+            peer: self.addr,
+            epoch: self.epoch,
+            cid: self.cid.0,
+            service: self.service,
+            security: self.security.index(),
+            serial: self.serial,
+            error: None,
+            call_numbers: self.channels.map(|channel| channel.number),
+            calls: self.channels.map(|channel| channel.call),
+            used: self.used,
+        }
+    }
+}
+
+/// (epoch, cid, peer, local address, side) as bytes, hashed in one go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnKey([u8; 32]);
+
+impl ConnKey {
+    #[inline]
+    pub fn new(role: Role, local: LocalId, peer: SocketAddr, epoch: u32, cid: Cid) -> Self {
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(&epoch.to_ne_bytes());
+        key[4..8].copy_from_slice(&(cid.connection().0 | (role == Role::Service) as u32).to_ne_bytes());
+        key[8..10].copy_from_slice(&peer.port().to_ne_bytes());
+        key[10..14].copy_from_slice(&(local.slot() as u32).to_ne_bytes());
+        match peer.ip() {
+            IpAddr::V4(ip) => key[16..20].copy_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => {
+                key[14] = 1;
+                key[16..].copy_from_slice(&ip.octets());
+            }
+        }
+        Self(key)
+    }
+}
+
+impl Hash for ConnKey {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0);
+    }
+}
+
+/// SipHash under the endpoint's own key: peers choose the ids that are hashed, and must not choose the buckets.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyedHash(pub u64, pub u64);
+
+impl BuildHasher for KeyedHash {
+    type Hasher = SipHasher13;
+    #[inline]
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.0, self.1)
+    }
+}

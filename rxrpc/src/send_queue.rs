@@ -1,0 +1,426 @@
+//! What a call has to send: packets from the first one that the peer has not taken for good up to the last one that
+//! the user handed over.
+//!
+//! Payload stays in its buffer until the peer's hard acknowledgement; every transmission copies it into a fresh one, so
+//! that a buffer that a driver still holds is never touched. Loss is judged by the order of transmissions: a packet is
+//! lost once packets sent [`REORDER`] or more transmissions after it have arrived.
+//!
+//! Deliberately absent: windows of congestion (congestion.rs) and clocks.
+
+use crate::slab::Recycle;
+use pmd::{Instant, Mbuf, Pool};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Later transmissions that must have arrived before a packet counts as lost.
+const REORDER: u32 = 3;
+/// What that may grow to where the network reorders.
+const REORDER_MAX: u32 = 32;
+
+/// Where a packet is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Unsent,
+    InFlight,
+    /// Given up: to be sent again.
+    Lost,
+    /// The peer has it, and may still throw it away.
+    Acked,
+}
+
+struct Packet {
+    data: Mbuf,
+    state: State,
+    last: bool,
+    /// How often it was sent.
+    sends: u8,
+    /// Position of its latest transmission among all of the call's.
+    order: u32,
+    /// Serial number of its latest transmission.
+    serial: u32,
+    sent_at: Instant,
+}
+
+/// A packet to be sent now.
+pub struct Outgoing<'a> {
+    pub seq: u32,
+    pub data: &'a Mbuf,
+    pub last: bool,
+    /// It was sent before.
+    pub again: bool,
+}
+
+/// What an ACK said that was new.
+#[derive(Debug, Default)]
+pub struct Acked {
+    /// Packets acknowledged for the first time, softly or hard.
+    pub packets: u32,
+    /// Buffers freed.
+    pub freed: usize,
+    /// Time since the packet was sent that the ACK names.
+    pub rtt: Option<Duration>,
+    /// Packets newly found lost.
+    pub lost: u32,
+}
+
+/// Why an ACK was not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckFault {
+    /// It is older than one seen before.
+    Old,
+    /// It acknowledges what was never sent.
+    Beyond,
+}
+
+/// The queue.
+#[derive(Default)]
+pub struct SendQueue {
+    packets: VecDeque<Packet>,
+    /// Sequence number of the first packet, less one: zero at the start, so that `Default` is a queue's first state.
+    before: u32,
+    /// Packets at the front that were sent at least once.
+    sent: usize,
+    in_flight: u32,
+    lost: u32,
+    acked: u32,
+    order: u32,
+    /// The latest transmission known to have arrived.
+    arrived: u32,
+    reorder_extra: u32,
+    /// Recovery from a loss lasts until this sequence number is acknowledged.
+    recovery_end: u32,
+    ended: bool,
+}
+
+impl Recycle for SendQueue {
+    fn recycle(&mut self) {
+        let mut packets = std::mem::take(&mut self.packets);
+        packets.clear();
+        *self = Self { packets, ..Self::default() };
+    }
+}
+
+impl SendQueue {
+    /// Sequence number of the first packet that is not hard-acknowledged.
+    pub fn first(&self) -> u32 {
+        self.before.wrapping_add(1)
+    }
+
+    /// Packets in the queue; each holds one buffer.
+    pub fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// Packets that were never sent.
+    pub fn unsent(&self) -> usize {
+        self.packets.len() - self.sent
+    }
+
+    /// Packets that were sent, are not acknowledged and not given up.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Packets sent at least once that the peer does not have for good.
+    pub fn outstanding(&self) -> usize {
+        self.sent
+    }
+
+    /// Whether something sent awaits an acknowledgement or another transmission.
+    pub fn awaits_ack(&self) -> bool {
+        self.in_flight > 0 || self.lost > 0
+    }
+
+    /// Whether the user has ended this direction.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether this direction was ended and the peer has all of it, softly at least.
+    pub fn all_acked(&self) -> bool {
+        self.ended && self.acked as usize == self.packets.len()
+    }
+
+    /// Whether anything was ever sent.
+    pub fn begun(&self) -> bool {
+        self.order > 0
+    }
+
+    /// Bytes that fit into the last packet, which has not been sent yet.
+    pub fn tail_room(&self, payload: usize) -> usize {
+        match self.packets.back() {
+            Some(tail) if tail.state == State::Unsent && !tail.last && tail.data.segment_count() == 1 => {
+                payload.saturating_sub(tail.data.len()).min(tail.data.tailroom())
+            }
+            _ => 0,
+        }
+    }
+
+    /// Copies bytes to the end: into the last packet, then into at most `packets` new ones. Returns the bytes taken and
+    /// the packets added.
+    pub fn push_bytes(&mut self, mut bytes: &[u8], payload: usize, packets: usize, pool: &mut Pool) -> (usize, usize) {
+        let wanted = bytes.len();
+        let mut added = 0;
+        let room = self.tail_room(payload).min(bytes.len());
+        if room > 0 {
+            let tail = self.packets.back_mut().expect("it has room");
+            tail.data.append(room).expect("checked").copy_from_slice(&bytes[..room]);
+            bytes = &bytes[room..];
+        }
+        while !bytes.is_empty() && added < packets {
+            let Some(mut data) = pool.alloc() else { break };
+            let (now, later) = bytes.split_at(bytes.len().min(payload));
+            data.append(now.len()).expect("a buffer holds a packet").copy_from_slice(now);
+            self.push(data);
+            added += 1;
+            bytes = later;
+        }
+        (wanted - bytes.len(), added)
+    }
+
+    /// Appends a buffer as one packet.
+    pub fn push(&mut self, data: Mbuf) {
+        debug_assert!(!self.ended);
+        self.packets.push_back(Packet {
+            data,
+            state: State::Unsent,
+            last: false,
+            sends: 0,
+            order: 0,
+            serial: 0,
+            sent_at: Instant::default(),
+        });
+    }
+
+    /// Ends this direction. False: an empty packet is needed to carry the end, and the caller must push one first.
+    pub fn end(&mut self) -> bool {
+        match self.packets.back_mut() {
+            Some(tail) if tail.state == State::Unsent => {
+                tail.last = true;
+                self.ended = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The packet to send next, if any may be sent: what was lost, then what is new within the windows. `window` is the
+    /// congestion window, `peer` the peer's; both in packets. `payload` is what a full packet holds: one that is not
+    /// full waits while others are in flight, since more may come.
+    pub fn next(&self, window: u32, peer: u32, payload: usize) -> Option<usize> {
+        if self.in_flight >= window {
+            return None;
+        }
+        if self.lost > 0 {
+            let index = self.packets.iter().take(self.sent).position(|packet| packet.state == State::Lost);
+            debug_assert!(index.is_some());
+            return index;
+        }
+        let packet = self.packets.get(self.sent)?;
+        let partial = !packet.last && packet.data.len() < payload && self.sent + 1 == self.packets.len();
+        let held = partial && self.in_flight > 0;
+        (self.sent < peer as usize && !held).then_some(self.sent)
+    }
+
+    /// The last packet that is in flight: what a tail probe sends again.
+    pub fn tail(&self) -> Option<usize> {
+        self.packets.iter().take(self.sent).rposition(|packet| packet.state == State::InFlight)
+    }
+
+    /// The packet at an index from `next` or `tail`.
+    pub fn outgoing(&self, index: usize) -> Outgoing<'_> {
+        let packet = &self.packets[index];
+        Outgoing {
+            seq: self.first().wrapping_add(index as u32),
+            data: &packet.data,
+            last: packet.last,
+            again: packet.sends > 0,
+        }
+    }
+
+    /// Notes that the packet was sent.
+    pub fn sent(&mut self, index: usize, now: Instant, serial: u32) {
+        self.order += 1;
+        let packet = &mut self.packets[index];
+        match packet.state {
+            State::Unsent => {
+                debug_assert_eq!(index, self.sent);
+                self.sent += 1;
+                self.in_flight += 1;
+            }
+            State::Lost => {
+                self.lost -= 1;
+                self.in_flight += 1;
+            }
+            State::InFlight | State::Acked => {}
+        }
+        if packet.state != State::Acked {
+            packet.state = State::InFlight;
+        }
+        packet.sends = packet.sends.saturating_add(1);
+        packet.order = self.order;
+        packet.serial = serial;
+        packet.sent_at = now;
+    }
+
+    /// Takes an ACK in: everything before `first` has been taken for good; `slots` speak of what follows.
+    pub fn acked(
+        &mut self, now: Instant, first: u32, slots: &[u8], serial: u32, least_rtt: Duration,
+    ) -> Result<Acked, AckFault> {
+        let gone = first.wrapping_sub(self.first());
+        if gone > u32::MAX / 2 {
+            return Err(AckFault::Old);
+        }
+        if gone as usize > self.sent {
+            return Err(AckFault::Beyond);
+        }
+        let mut news = Acked::default();
+        for _ in 0..gone {
+            let packet = self.packets.pop_front().expect("was sent");
+            self.sent -= 1;
+            news.freed += 1;
+            self.leave(packet.state);
+            if packet.state != State::Acked {
+                self.arrival(&packet, now, serial, least_rtt, &mut news);
+            } else {
+                self.acked -= 1;
+            }
+        }
+        self.before = self.before.wrapping_add(gone);
+        self.soft(now, slots, serial, least_rtt, &mut news);
+        // Only news can prove a loss, and only packets with later ones behind them can be lost.
+        if news.packets > 0 && self.in_flight > 0 && self.acked > 0 {
+            news.lost = self.judge();
+        }
+        Ok(news)
+    }
+
+    fn soft(&mut self, now: Instant, slots: &[u8], serial: u32, least_rtt: Duration, news: &mut Acked) {
+        for (index, slot) in slots.iter().enumerate().take(self.sent) {
+            let had = self.packets[index].state == State::Acked;
+            let has = slot & 1 != 0;
+            if has && !had {
+                let state = self.packets[index].state;
+                self.leave(state);
+                self.packets[index].state = State::Acked;
+                self.acked += 1;
+                let Packet { order, serial: its, sends, sent_at, .. } = self.packets[index];
+                self.arrived_one(order, its, sends, sent_at, now, serial, least_rtt, news);
+            } else if !has && had {
+                // The peer threw away what it had; it may do that until the hard acknowledgement.
+                self.packets[index].state = State::Lost;
+                self.acked -= 1;
+                self.lost += 1;
+            }
+        }
+    }
+
+    fn arrival(&mut self, packet: &Packet, now: Instant, serial: u32, least_rtt: Duration, news: &mut Acked) {
+        self.arrived_one(
+            packet.order,
+            packet.serial,
+            packet.sends,
+            packet.sent_at,
+            now,
+            serial,
+            least_rtt,
+            news,
+        );
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn arrived_one(
+        &mut self, order: u32, its: u32, sends: u8, sent_at: Instant, now: Instant, serial: u32,
+        least_rtt: Duration, news: &mut Acked,
+    ) {
+        news.packets += 1;
+        let age = now.saturating_duration_since(sent_at);
+        let named = its == serial;
+        if named {
+            news.rtt = Some(age);
+        }
+        // Of a packet sent twice nobody knows which copy arrived, unless the ACK names it or it came too soon.
+        if sends == 1 || named || age >= least_rtt && least_rtt > Duration::ZERO {
+            self.arrived = self.arrived.max(order);
+        }
+    }
+
+    fn leave(&mut self, state: State) {
+        match state {
+            State::InFlight => self.in_flight -= 1,
+            State::Lost => self.lost -= 1,
+            State::Unsent | State::Acked => {}
+        }
+    }
+
+    /// Gives up packets that later ones have overtaken.
+    fn judge(&mut self) -> u32 {
+        let limit = self.arrived.saturating_sub(REORDER + self.reorder_extra);
+        let mut lost = 0;
+        let mut acked = self.acked;
+        for packet in self.packets.iter_mut().take(self.sent) {
+            match packet.state {
+                State::InFlight if packet.order <= limit => {
+                    packet.state = State::Lost;
+                    lost += 1;
+                }
+                State::Acked => {
+                    acked -= 1;
+                    if acked == 0 {
+                        break;
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.in_flight -= lost;
+        self.lost += lost;
+        lost
+    }
+
+    /// A packet that we took for lost had arrived: the network reorders more than we thought.
+    pub fn was_not_lost(&mut self) {
+        self.reorder_extra = (self.reorder_extra + 1).min(REORDER_MAX - REORDER);
+    }
+
+    /// Whether a loss found now belongs to a window that was punished already. Starts a new recovery if not.
+    pub fn in_recovery(&mut self) -> bool {
+        let inside = self.recovering();
+        if !inside {
+            self.recovery_end = self.before.wrapping_add(self.sent as u32);
+        }
+        inside
+    }
+
+    /// Whether the window in which the last loss was found is not fully acknowledged yet.
+    pub fn recovering(&self) -> bool {
+        self.recovery_end.wrapping_sub(self.before).wrapping_sub(1) < u32::MAX / 2
+    }
+
+    /// Nothing came back for too long: everything in flight is lost.
+    pub fn timed_out(&mut self) {
+        for packet in self.packets.iter_mut().take(self.sent) {
+            if packet.state == State::InFlight {
+                packet.state = State::Lost;
+            }
+        }
+        self.lost += self.in_flight;
+        self.in_flight = 0;
+    }
+
+    /// The peer has all that was sent, and wants no more. Returns the buffers freed.
+    pub fn finish(&mut self) -> usize {
+        let freed = self.packets.len();
+        let sent = self.sent as u32;
+        self.packets.clear();
+        self.before = self.before.wrapping_add(sent);
+        (self.sent, self.in_flight, self.lost, self.acked, self.ended) = (0, 0, 0, 0, true);
+        freed
+    }
+
+    /// The peer has all that was sent so far (ACKALL). Returns what is new.
+    pub fn acked_all(&mut self, now: Instant) -> Acked {
+        let first = self.first().wrapping_add(self.sent as u32);
+        self.acked(now, first, &[], 0, Duration::ZERO).unwrap_or_default()
+    }
+}
