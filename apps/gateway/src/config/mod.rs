@@ -1,0 +1,254 @@
+//! The gateway's configuration: what it may say, and reading it.
+//!
+//! The types here are plain data, so that a program can build a [`Config`] without a file. [`Config::parse`] checks everything
+//! that can be known before a device is opened and reports all of it at once. Deliberately absent: defaults that depend on
+//! the machine, environment variables, includes.
+
+mod parse;
+mod source;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+pub use source::{ConfigError, Problem};
+
+/// Everything a gateway is told at its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// CPUs to poll on. Fewer polling threads run where the process may use fewer CPUs.
+    pub cores: Vec<usize>,
+    /// What a core does when there is nothing to do.
+    pub idle: Idle,
+    /// How long calls in progress may go on after SIGTERM.
+    pub drain: Duration,
+    /// Packet memory of each core.
+    pub memory: Memory,
+    /// What each core holds at most.
+    pub limits: Limits,
+    /// At least one.
+    pub ports: Vec<PortConfig>,
+    /// At least one; no two have the same address.
+    pub listeners: Vec<ListenerConfig>,
+    /// At least one; no two have the same name.
+    pub pools: Vec<PoolConfig>,
+}
+
+/// What an idle core does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Polls without a pause: lowest latency, one whole CPU.
+    Spin,
+    /// Spins, then pauses between polls: no system call that blocks.
+    Pause,
+    /// Spins, pauses, then blocks in the device's file descriptor.
+    Sleep,
+}
+
+/// Packet memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Buffers of 2 KiB in each core's pool.
+    pub buffers: usize,
+}
+
+/// What a core holds at most. Beyond it, calls are refused at once; nothing grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Calls in progress on one core.
+    pub calls: usize,
+    /// Client connections known on one core.
+    pub connections: usize,
+    /// Peers known on one core.
+    pub peers: usize,
+    /// Received bytes that wait for their reader, on one core.
+    pub unread_bytes: usize,
+}
+
+/// A network interface and the addresses it answers for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortConfig {
+    /// What to open, as `pmd::open` has it: `af_packet:eth1`, `tap:rx0`, `memory:a`, ..
+    pub url: String,
+    /// Own addresses with their subnets.
+    pub addresses: Vec<Cidr>,
+    /// Default routers, at most one of each family.
+    pub gateways: Vec<IpAddr>,
+    /// Subnets behind other routers.
+    pub routes: Vec<Route>,
+    /// Largest IP packet in bytes; none: the device's.
+    pub mtu: Option<usize>,
+    /// 802.1Q tag, 1 to 4094.
+    pub vlan: Option<u16>,
+}
+
+/// A subnet reached through a router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The subnet.
+    pub to: Cidr,
+    /// A neighbour on the port.
+    pub via: IpAddr,
+}
+
+/// Where clients reach the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// One of a port's addresses, and a UDP port.
+    pub address: SocketAddr,
+    /// What becomes of connections.
+    pub mode: ListenerMode,
+    /// At least one; no id is in two of them.
+    pub services: Vec<ServiceConfig>,
+}
+
+/// What becomes of a client's connection; decided by the listener, before a connection object exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerMode {
+    /// Calls end at the gateway, which makes calls of its own to backends: call by call.
+    Terminate,
+    // Relay (only addresses and ports change, so that end-to-end security survives) takes its place here.
+}
+
+/// Which services a listener serves, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceConfig {
+    /// Rx service ids; 52 is the VLDB, 73 the protection database, 147 rxperf.
+    pub ids: Vec<u16>,
+    /// Index into [`Config::pools`].
+    pub pool: usize,
+}
+
+/// Servers that are equals: any of them may take any call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// What listeners and figures call it.
+    pub name: String,
+    /// The servers.
+    pub backends: Vec<SocketAddr>,
+    /// Calls in flight to one backend, over all cores; beyond it the backend is passed over.
+    pub calls: usize,
+    /// Client connections to one backend from one core; each carries four calls.
+    pub connections: usize,
+    /// Asking after their health.
+    pub probe: Probe,
+    /// Giving up calls to them.
+    pub timeouts: Timeouts,
+}
+
+/// How a backend's health is asked after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Between two probes.
+    pub interval: Duration,
+    /// A probe that has no answer by then has failed.
+    pub timeout: Duration,
+    /// Failures in a row, of probes or of calls, that make a backend dead.
+    pub failures: u32,
+    /// Answers in a row that bring it back.
+    pub answers: u32,
+}
+
+/// When a call to a backend is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Nothing heard from the backend, keep-alives included.
+    pub silence: Duration,
+    /// The whole call; none: as long as it takes.
+    pub call: Option<Duration>,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let file = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&file, &text),
+            Err(error) => {
+                let what = format!("cannot read it: {error}");
+                let mend = "name a readable TOML file after --config".to_string();
+                Err(ConfigError { file, problems: vec![Problem { line: 0, column: 0, what, mend }] })
+            }
+        }
+    }
+
+    /// Checks `text`; `file` is only named in errors.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
+        parse::config(text).map_err(|problems| ConfigError { file: file.to_string(), problems })
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { calls: 4096, connections: 4096, peers: 4096, unread_bytes: 16 << 20 }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { buffers: 16384 }
+    }
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        let (interval, timeout) = (Duration::from_millis(1000), Duration::from_millis(500));
+        Self { interval, timeout, failures: 3, answers: 1 }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { silence: Duration::from_secs(10), call: None }
+    }
+}
+
+/// An address and the length of its subnet's prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    /// With its host part.
+    pub address: IpAddr,
+    /// In bits.
+    pub prefix: u8,
+}
+
+impl Cidr {
+    /// Whether `address` lies in the subnet.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let (ours, theirs, width) = match (self.address, address) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits().into(), b.to_bits().into(), 32),
+            (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits(), b.to_bits(), 128),
+            _ => return false,
+        };
+        let difference: u128 = ours ^ theirs;
+        difference.checked_shr(width - u32::from(self.prefix)).unwrap_or(0) == 0
+    }
+}
+
+/// The text is not of the form `192.0.2.10/24` or `2001:db8::10/64`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an address and a prefix length; write it like 192.0.2.10/24 or 2001:db8::10/64")]
+pub struct CidrError;
+
+impl FromStr for Cidr {
+    type Err = CidrError;
+
+    fn from_str(text: &str) -> Result<Self, CidrError> {
+        let (address, prefix) = text.split_once('/').ok_or(CidrError)?;
+        let address: IpAddr = address.parse().map_err(|_| CidrError)?;
+        let prefix: u8 = prefix.parse().map_err(|_| CidrError)?;
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        if prefix > width { Err(CidrError) } else { Ok(Self { address, prefix }) }
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests;

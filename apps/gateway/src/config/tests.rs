@@ -1,0 +1,147 @@
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../examples/gateway.toml");
+
+/// The example with one line replaced.
+fn with(old: &str, new: &str) -> String {
+    assert!(EXAMPLE.contains(old), "the example has no {old:?}");
+    EXAMPLE.replacen(old, new, 1)
+}
+
+fn problems(text: &str) -> Vec<Problem> {
+    Config::parse("gw.toml", text).expect_err("it should be refused").problems
+}
+
+/// The place of `needle` in `text`, as an editor shows it.
+fn place(text: &str, needle: &str) -> (usize, usize) {
+    let offset = text.find(needle).expect("needle");
+    let line = text[..offset].matches('\n').count() + 1;
+    (line, offset - text[..offset].rfind('\n').map_or(0, |at| at + 1) + 1)
+}
+
+/// Replaces a line and expects exactly one complaint, at `at`, that says `what` and `mend`.
+fn refused(old: &str, new: &str, at: &str, what: &str, mend: &str) {
+    let text = with(old, new);
+    let problems = problems(&text);
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert_eq!((problems[0].line, problems[0].column), place(&text, at), "{problems:#?}");
+    assert!(problems[0].what.contains(what), "{problems:#?}");
+    assert!(problems[0].mend.contains(mend), "{problems:#?}");
+}
+
+#[test]
+fn the_example_is_sound() {
+    let config = Config::parse("gateway.toml", EXAMPLE).expect("sound");
+    assert_eq!(config.ports.len(), 2);
+    assert_eq!(config.ports[0].gateways, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+    assert_eq!(config.listeners[0].address, "192.0.2.10:7003".parse().unwrap());
+    assert_eq!(config.listeners[1].services, [ServiceConfig { ids: vec![73], pool: 1 }]);
+    assert_eq!(config.pools[0].probe, Probe::default());
+    assert_eq!(config.pools[0].timeouts, Timeouts::default());
+    assert_eq!((config.limits, config.memory), (Limits::default(), Memory::default()));
+    assert_eq!(config.pools[0].backends.len(), 2);
+}
+
+#[test]
+fn unknown_keys_are_named_with_the_nearest_known_one() {
+    refused("idle = ", "idel = ", "idel", "no key `idel`", "did you mean `idle`?");
+    refused("buffers = 16384", "bufers = 16384", "bufers", "no key `bufers`", "`buffers`");
+    refused("answers = 1 ", "answer = 1 ", "answer = 1", "no key `answer`", "`answers`");
+    refused("[limits]", "[limit]", "limit]", "no key `limit`", "`limits`");
+    refused("calls = 4096", "zzz = 4096", "zzz", "no key `zzz`", "use one of: calls, connections");
+}
+
+#[test]
+fn values_are_quoted_and_the_mend_says_the_range_or_the_kind() {
+    refused("drain_seconds = 10", "drain_seconds = -4", "-4", "`drain_seconds = -4`", "from 0 to 86400");
+    refused("cores = [0]", "cores = 0", "0     ", "`cores = 0` is a whole number", "a list");
+    refused("cores = [0]", "cores = [0, 0]", "0]", "core 0 is named twice", "once");
+    refused("idle = \"sleep\"", "idle = \"slep\"", "\"slep\"", "`idle = \"slep\"`", "did you mean `sleep`?");
+    refused("buffers = 16384", "buffers = \"many\"", "\"many\"", "is a string", "a whole number");
+}
+
+#[test]
+fn relay_is_recognised_and_refused() {
+    let mend = "mode = \"terminate\"";
+    refused("mode = \"terminate\"", "mode = \"relay\"", "\"relay\"    ", "not there yet", mend);
+    refused("mode = \"terminate\"", "mode = \"rely\"", "\"rely\"", "not one of its words", "`relay`");
+}
+
+#[test]
+fn addresses_must_be_own_and_backends_reachable() {
+    let own = "192.0.2.10/24, 2001:db8::10/64";
+    refused("\"192.0.2.10:7003\"", "\"192.0.2.11:7003\"", "\"192.0.2.11:7003\"", "no port's address", own);
+    refused(
+        "\"192.0.2.10:7003\"",
+        "\"192.0.2.10\"",
+        "\"192.0.2.10\"\n",
+        "cannot be read",
+        "address and a port",
+    );
+    refused("\"192.0.2.10:7003\"", "\"192.0.2.10:0\"", "\"192.0.2.10:0\"", "port 0", "1 to 65535");
+    let off = "gateways = [\"192.0.2.1\"]    # default routers, one of each family\n";
+    let v6 = "\"[2001:db8:1::1]:7003\"";
+    refused("\"198.51.100.2:7003\"", v6, v6, "no port reaches `2001:db8:1::1`", "a route, or a gateway");
+    assert!(Config::parse("", &with(off, "")).is_ok(), "servers in a subnet need no default router");
+    refused("gateways = [\"192.0.2.1\"]", "gateways = [\"10.1.1.1\"]", "\"10.1.1.1\"", "no subnet", own);
+    let (bad, shape) = ("\"192.0.2.10/33\", \"2001:db8::10/64\"", "prefix length");
+    refused("\"192.0.2.10/24\", \"2001:db8::10/64\"", bad, "\"192.0.2.10/33\"", "cannot be read", shape)
+}
+
+#[test]
+fn names_must_resolve_and_be_unique() {
+    refused("pool = \"vldb\"", "pool = \"vdlb\"", "\"vdlb\"", "no pool `vdlb`", "did you mean `vldb`?");
+    refused(
+        "\"192.0.2.10:7002\"",
+        "\"192.0.2.10:7003\"",
+        "\"192.0.2.10:7003\"\n\n[[listener.service]]\nids = [73]",
+        "two listeners",
+        "one [[listener]]",
+    );
+    refused(
+        "\"198.51.100.2:7003\"",
+        "\"198.51.100.1:7003\"",
+        "\"198.51.100.1:7003\"]",
+        "named twice",
+        "once",
+    );
+    refused("ids = [52] ", "ids = [] ", "[] ", "names no service", "ids = [52]");
+}
+
+#[test]
+fn every_mistake_is_reported_in_the_order_of_the_file() {
+    let text = "cores = [0, true]\nidle = \"nap\"\n[[port]]\naddresses = [\"x\"]\n[[pool]]\nnmae = \"a\"\n";
+    let lines: Vec<usize> = problems(text).iter().map(|problem| problem.line).collect();
+    assert_eq!(lines, [1, 2, 3, 4, 5, 5, 6], "{:#?}", problems(text));
+}
+
+#[test]
+fn syntax_errors_have_places_too() {
+    let found = problems("cores = [0\nidle = \"sleep\"\n");
+    assert!(found.iter().all(|problem| problem.line > 0), "{found:#?}");
+}
+
+#[test]
+fn an_error_reads_as_file_line_column_value_and_mend() {
+    let error = Config::parse("gw.toml", &with("idle = \"sleep\"", "idle = 3")).unwrap_err();
+    let expected = "gw.toml:6:8: `idle = 3` is a whole number\n    mend: write a string in quotes";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn a_missing_file_is_a_readable_error() {
+    let error = Config::load(Path::new("/nonexistent/gw.toml")).unwrap_err().to_string();
+    assert!(error.starts_with("/nonexistent/gw.toml: cannot read it: No such file"), "{error}");
+}
+
+#[test]
+fn a_subnet_contains_its_hosts_and_no_others() {
+    let v4: Cidr = "192.0.2.10/24".parse().unwrap();
+    assert!(v4.contains("192.0.2.255".parse().unwrap()));
+    assert!(!v4.contains("192.0.3.0".parse().unwrap()));
+    assert!(!v4.contains("2001:db8::1".parse().unwrap()));
+    let everything: Cidr = "::/0".parse().unwrap();
+    assert!(everything.contains("2001:db8::1".parse().unwrap()));
+    let host: Cidr = "192.0.2.10/32".parse().unwrap();
+    assert!(!host.contains("192.0.2.11".parse().unwrap()));
+}
