@@ -7,6 +7,7 @@
 
 mod core_slot;
 mod counters;
+mod drivers;
 mod header;
 mod home;
 mod mac;

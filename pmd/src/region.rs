@@ -158,8 +158,8 @@ impl Drop for Region {
         match self.huge_layout {
             // SAFETY: `base` came from hugepage_rs::alloc with this very layout and is freed once.
             Some(layout) => unsafe { hugepage_rs::dealloc(base, layout) },
-            // SAFETY: this is the range that mmap returned; the owner of the region has no buffers out any more.
             None => {
+                // SAFETY: this is the range that mmap returned; its owner has no buffers out any more.
                 unsafe { libc::munmap(base.cast(), self.len) };
             }
         }

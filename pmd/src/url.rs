@@ -153,7 +153,8 @@ mod tests {
 
     #[test]
     fn errors_name_the_value_and_the_mend() {
-        let cases: [(&str, fn(&Url<'_>) -> Option<PortError>, &str); 5] = [
+        type Check = fn(&Url<'_>) -> Option<PortError>;
+        let cases: [(&str, Check, &str); 5] = [
             ("tap:", |url| url.head("NAME").err(), "\"tap:\": NAME is missing; write tap:NAME"),
             (
                 "x:a,n=9",

@@ -1,0 +1,78 @@
+//! The drivers that need no privilege, under the suite that all drivers pass.
+
+mod suite;
+
+use pmd::{Burst, Clock, LinkState, OpenOptions};
+use suite::Wire;
+
+fn open(url: &str) -> Result<Box<dyn pmd::Port>, pmd::PortError> {
+    pmd::open(url, &OpenOptions::default())
+}
+
+#[test]
+fn memory() {
+    let url = "memory:conformance,ring=512".to_owned();
+    suite::run(&Wire { urls: [url.clone(), url], lossless: true, bounded: true });
+}
+
+#[test]
+fn a_memory_wire_has_two_ends_and_four_queues() {
+    let mut first = open("memory:four,queues=4").unwrap();
+    assert_eq!((first.info().queues_max, first.link()), (4, LinkState::Down));
+    let error = open("memory:four,queues=2").err().unwrap().to_string();
+    assert!(error.contains("queues=4"), "{error}");
+    let mut second = open("memory:four").unwrap();
+    assert!(open("memory:four").err().unwrap().to_string().contains("two ends"));
+    assert_ne!(first.info().mac, second.info().mac);
+    let mut pool = suite::pool(64);
+    let (mut sends, mut receives) = (first.open_queues(4).unwrap(), second.open_queues(4).unwrap());
+    let now = Clock::now();
+    for (n, queue) in sends.iter_mut().enumerate() {
+        let mut burst: Burst = [pool.copy_from(&[n as u8; 60]).unwrap()].into_iter().collect();
+        queue.tx_burst(now, &mut burst);
+    }
+    for (n, queue) in receives.iter_mut().enumerate() {
+        let mut burst = Burst::new();
+        assert_eq!(queue.rx_burst(now, &mut pool, &mut burst), 1);
+        assert_eq!(burst[0].data(), [n as u8; 60], "queue n talks with queue n");
+    }
+    assert_eq!(second.stats().rx_frames, 4);
+}
+
+#[test]
+fn frames_for_nobody_are_dropped_by_name() {
+    let mut port = open("memory:alone").unwrap();
+    let mut queue = port.open_queues(1).unwrap().pop().unwrap();
+    let mut pool = suite::pool(8);
+    let mut burst: Burst = (0..8).map(|_| pool.copy_from(&[1; 60]).unwrap()).collect();
+    assert_eq!(queue.tx_burst(Clock::now(), &mut burst), 8);
+    assert_eq!((port.stats().drops.get("tx_no_peer"), port.stats().tx_frames), (8, 0));
+    assert_eq!(pool.available(), 8);
+}
+
+#[test]
+fn null_swallows_and_produces() {
+    let mut pool = suite::pool(40);
+    let mut port = open("null:rx=64,flows=3").unwrap();
+    let mut queue = port.open_queues(1).unwrap().pop().unwrap();
+    let mut burst = Burst::new();
+    assert_eq!(queue.rx_burst(Clock::now(), &mut pool, &mut burst), 32);
+    let ports: Vec<u8> = burst.iter().take(4).map(|mbuf| mbuf.data()[35]).collect();
+    assert_eq!(ports, [0, 1, 2, 0]);
+    let header = &burst[0].data()[14..34];
+    let sum: u32 = header.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff, "the IPv4 checksum holds");
+    let mut second = Burst::new();
+    assert_eq!(queue.rx_burst(Clock::now(), &mut pool, &mut second), 8);
+    assert_eq!(queue.stats().rx_no_buffer, 24);
+    assert_eq!(queue.tx_burst(Clock::now(), &mut burst), 32);
+    drop(second);
+    assert_eq!(pool.available(), 40);
+    let stats = port.stats();
+    assert_eq!((stats.rx_frames, stats.rx_bytes, stats.tx_frames, stats.tx_bytes), (40, 2560, 32, 2048));
+
+    let mut silent = open("null:").unwrap();
+    let mut queue = silent.open_queues(1).unwrap().pop().unwrap();
+    assert_eq!(queue.rx_burst(Clock::now(), &mut pool, &mut burst), 0);
+    assert!(open("null:rx=41").is_err() && open("null:rx=2000").is_err() && open("null:speed=1").is_err());
+}

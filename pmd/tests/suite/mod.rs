@@ -1,0 +1,292 @@
+//! What every driver must do, run against two ports joined by a wire.
+
+use std::time::{Duration, Instant as Wall};
+
+use pmd::{BURST, Burst, Clock, LinkState, Mbuf, OpenOptions, Pool, PoolConfig, Port, Queue, QueueStats};
+
+/// The kind of wire under test.
+pub struct Wire {
+    /// URLs of the two ends, in the order in which they are opened.
+    pub urls: [String; 2],
+    /// What is accepted arrives: false where the kernel stands between and may drop.
+    pub lossless: bool,
+    /// Whether a ring fills up when nobody reads.
+    pub bounded: bool,
+}
+
+/// One open end with a queue.
+struct End {
+    port: Box<dyn Port>,
+    queue: Box<dyn Queue>,
+}
+
+const POOL: usize = 4096;
+/// Ethertype for local experiments (IEEE 802): whatever else the kernel sends on a link is not ours.
+const ETHERTYPE: [u8; 2] = [0x88, 0xb5];
+
+/// Runs all of it.
+pub fn run(wire: &Wire) {
+    let mut pool = pool(POOL);
+    nothing_comes_from_an_idle_wire(wire, &mut pool);
+    frames_arrive_whole_and_in_order(wire, &mut pool);
+    segmented_frames_arrive_whole(wire, &mut pool);
+    runts_and_oversized_frames_are_named(wire, &mut pool);
+    a_full_ring_keeps_what_it_cannot_take(wire, &mut pool);
+    receiving_goes_on_after_the_pool_was_empty(wire, &mut pool);
+    queues_are_opened_once(wire);
+    a_closed_end_can_be_opened_again(wire, &mut pool);
+    assert_eq!(pool.available(), POOL, "{}: every buffer is home", wire.urls[0]);
+}
+
+pub fn pool(buffers: usize) -> Pool {
+    PoolConfig::new("conformance", buffers).build().unwrap().claim()
+}
+
+fn open_port(url: &str) -> Box<dyn Port> {
+    pmd::open(url, &OpenOptions::default()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn open(wire: &Wire) -> (End, End) {
+    let mut ends = wire.urls.each_ref().map(|url| {
+        let mut port = open_port(url);
+        let queue = port.open_queues(1).unwrap_or_else(|error| panic!("{error}")).pop().unwrap();
+        Some(End { port, queue })
+    });
+    let (a, b) = (ends[0].take().unwrap(), ends[1].take().unwrap());
+    wait(|| a.port.link() == LinkState::Up && b.port.link() == LinkState::Up);
+    (a, b)
+}
+
+/// A frame of `len` bytes whose contents follow from `number`.
+fn frame(number: usize, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0x02; 12];
+    bytes.extend(ETHERTYPE);
+    bytes.extend((number as u32).to_be_bytes());
+    bytes.extend((0..len.saturating_sub(18)).map(|i| (i * 7 + number * 13) as u8));
+    bytes.truncate(len);
+    bytes
+}
+
+fn bytes(mbuf: &Mbuf) -> Vec<u8> {
+    mbuf.segments().flatten().copied().collect()
+}
+
+fn wait(mut done: impl FnMut() -> bool) -> bool {
+    let end = Wall::now() + Duration::from_secs(3);
+    while Wall::now() < end {
+        if done() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    false
+}
+
+fn send(end: &mut End, mbuf: Mbuf) -> bool {
+    let mut burst = Burst::new();
+    burst.push(mbuf);
+    end.queue.tx_burst(Clock::now(), &mut burst);
+    burst.is_empty()
+}
+
+/// Receives our own frames until there are `wanted`, or nothing comes any more.
+fn receive(end: &mut End, pool: &mut Pool, wanted: usize) -> Vec<Mbuf> {
+    let mut frames = Vec::new();
+    wait(|| {
+        loop {
+            let mut burst = Burst::new();
+            let n = end.queue.rx_burst(Clock::now(), pool, &mut burst);
+            assert_eq!(n, burst.len());
+            frames.extend(burst.into_iter().filter(|mbuf| mbuf.data().get(12..14) == Some(&ETHERTYPE)));
+            if n == 0 || frames.len() >= wanted {
+                break;
+            }
+        }
+        frames.len() >= wanted
+    });
+    frames
+}
+
+fn nothing_comes_from_an_idle_wire(wire: &Wire, pool: &mut Pool) {
+    let (mut a, _b) = open(wire);
+    let mut burst = Burst::new();
+    for _ in 0..100 {
+        a.queue.rx_burst(Clock::now(), pool, &mut burst);
+        burst.retain(|mbuf| mbuf.data().get(12..14) == Some(&ETHERTYPE));
+    }
+    assert!(burst.is_empty());
+    assert_eq!(a.queue.tx_burst(Clock::now(), &mut burst), 0, "an empty burst is no work");
+}
+
+fn frames_arrive_whole_and_in_order(wire: &Wire, pool: &mut Pool) {
+    let (mut a, mut b) = open(wire);
+    let length = |number: usize| 60 + number * 11 % 1455;
+    for (from, to) in [(0, 1), (1, 0)] {
+        let ends = [&mut a, &mut b];
+        let before = [ends[from].queue.stats(), ends[to].queue.stats()];
+        let mut bytes_sent = 0;
+        for start in (0..640).step_by(BURST) {
+            let mut burst: Burst = (start..start + BURST)
+                .map(|number| pool.copy_from(&frame(number, length(number))).expect("buffers"))
+                .collect();
+            bytes_sent += burst.iter().map(Mbuf::len).sum::<usize>() as u64;
+            assert_eq!(ends[from].queue.tx_burst(Clock::now(), &mut burst), BURST, "there was room");
+            for (i, mbuf) in receive(ends[to], pool, BURST).iter().enumerate() {
+                assert_eq!(
+                    bytes(mbuf),
+                    frame(start + i, length(start + i)),
+                    "frame {} of {}",
+                    start + i,
+                    wire.urls[to]
+                );
+            }
+        }
+        let sent = ends[from].queue.stats();
+        assert_eq!(sent.tx_frames - before[0].tx_frames, 640);
+        assert_eq!(sent.tx_bytes - before[0].tx_bytes, bytes_sent);
+        let received = ends[to].queue.stats();
+        // The kernel may have had something of its own to say on the link.
+        assert!(received.rx_frames - before[1].rx_frames >= 640);
+        assert!(received.rx_bytes - before[1].rx_bytes >= bytes_sent);
+        assert_eq!(ends[to].port.stats().rx_frames, received.rx_frames, "the port sums its queues");
+    }
+}
+
+fn segmented_frames_arrive_whole(wire: &Wire, pool: &mut Pool) {
+    let (mut a, mut b) = open(wire);
+    let whole = frame(77, 1400);
+    for cuts in [[1, 700], [13, 14], [14, 1399]] {
+        let mut mbuf = pool.copy_from(&whole[..cuts[0]]).unwrap();
+        mbuf.chain(pool.copy_from(&whole[cuts[0]..cuts[1]]).unwrap());
+        mbuf.chain(pool.copy_from(&whole[cuts[1]..]).unwrap());
+        assert_eq!(mbuf.segment_count(), 3);
+        assert!(send(&mut a, mbuf));
+        // The filter of `receive` wants the header in one piece.
+        let mut got = None;
+        wait(|| {
+            let mut burst = Burst::new();
+            b.queue.rx_burst(Clock::now(), pool, &mut burst);
+            got = burst
+                .into_iter()
+                .map(|mbuf| bytes(&mbuf))
+                .find(|bytes| bytes.get(12..14) == Some(&ETHERTYPE));
+            got.is_some()
+        });
+        assert_eq!(got.expect("it arrives"), whole, "cut at {cuts:?}");
+    }
+}
+
+fn runts_and_oversized_frames_are_named(wire: &Wire, pool: &mut Pool) {
+    let (mut a, mut b) = open(wire);
+    let too_long = a.port.info().mtu + 23;
+    let before = a.queue.stats();
+    for len in [0, 1, 13, too_long, 9000, 60_000] {
+        assert!(send(&mut a, pool.copy_from(&frame(1, len)).unwrap()), "taken, and dropped");
+    }
+    let largest = a.port.info().mtu + 14;
+    assert!(send(&mut a, pool.copy_from(&frame(2, largest)).unwrap()));
+    let got = receive(&mut b, pool, 1);
+    assert_eq!(got.len(), 1);
+    assert_eq!(bytes(&got[0]), frame(2, largest));
+    let (drops, before) = (a.queue.stats(), before);
+    assert_eq!(drops.drops.get("tx_runt") - before.drops.get("tx_runt"), 3);
+    assert_eq!(drops.drops.get("tx_oversize") - before.drops.get("tx_oversize"), 3);
+    assert_eq!(drops.tx_frames - before.tx_frames, 1);
+}
+
+fn a_full_ring_keeps_what_it_cannot_take(wire: &Wire, pool: &mut Pool) {
+    let (mut a, mut b) = open(wire);
+    let (mut accepted, mut filled) = (0, false);
+    while accepted < POOL - 2 * BURST && !filled {
+        let mut burst: Burst =
+            (0..BURST).map(|i| pool.copy_from(&frame(accepted + i, 60)).expect("buffers")).collect();
+        let taken = a.queue.tx_burst(Clock::now(), &mut burst);
+        assert_eq!(taken + burst.len(), BURST, "taken from the front, the rest stays");
+        if let Some(first) = burst.first() {
+            assert_eq!(bytes(first), frame(accepted + taken, 60), "what stays begins where taking stopped");
+            filled = true;
+        }
+        accepted += taken;
+    }
+    assert_eq!(filled, wire.bounded);
+    assert_eq!(a.queue.stats().tx_full > 0, filled);
+    let received = receive(&mut b, pool, accepted);
+    let stats = b.port.stats();
+    if wire.lossless {
+        assert_eq!(received.len(), accepted);
+    } else {
+        assert!(
+            received.len() as u64 + lost(&stats) >= accepted as u64,
+            "{} of {accepted}: {stats:?}",
+            received.len()
+        );
+    }
+    let order: Vec<Vec<u8>> = received.iter().map(bytes).collect();
+    if wire.lossless {
+        assert!(order.iter().enumerate().all(|(i, bytes)| *bytes == frame(i, 60)));
+    }
+    drop(received);
+    assert!(send(&mut a, pool.copy_from(&frame(5, 60)).unwrap()), "there is room again");
+    assert_eq!(receive(&mut b, pool, 1).len(), 1);
+}
+
+fn lost(stats: &QueueStats) -> u64 {
+    stats.rx_no_buffer + stats.drops.total()
+}
+
+fn receiving_goes_on_after_the_pool_was_empty(wire: &Wire, pool: &mut Pool) {
+    let (mut a, mut b) = open(wire);
+    // Room for four frames of one segment.
+    let mut small = self::pool(4);
+    let mut burst: Burst = (0..BURST).map(|number| pool.copy_from(&frame(number, 100)).unwrap()).collect();
+    assert_eq!(a.queue.tx_burst(Clock::now(), &mut burst), BURST);
+    let held = receive(&mut b, &mut small, BURST);
+    let on_hold = held.len();
+    drop(held);
+    let later = receive(&mut b, &mut small, BURST - on_hold);
+    let lost = lost(&b.queue.stats()) as usize;
+    assert!(on_hold + later.len() + lost >= BURST, "{on_hold} + {} + {lost}", later.len());
+    drop(later);
+    // Frames that waited for buffers come first.
+    for _ in 0..8 {
+        receive_now(&mut b, pool);
+    }
+    assert!(send(&mut a, pool.copy_from(&frame(9, 100)).unwrap()));
+    assert_eq!(receive(&mut b, &mut small, 1).len(), 1, "and it works on");
+    assert_eq!(small.available(), 4);
+}
+
+fn queues_are_opened_once(wire: &Wire) {
+    let (mut a, _b) = open(wire);
+    let again = a.port.open_queues(1).err().expect("no second time").to_string();
+    assert!(again.contains("opened already"), "{again}");
+    drop((a, _b));
+    let mut port = open_port(&wire.urls[0]);
+    for n in [0, port.info().queues_max + 1] {
+        let error = port.open_queues(n).err().expect("no such number").to_string();
+        assert!(error.contains(&format!("{n} wanted")), "{error}");
+    }
+}
+
+fn a_closed_end_can_be_opened_again(wire: &Wire, pool: &mut Pool) {
+    let (mut a, b) = open(wire);
+    // Frames in flight when the far end closes must not be lost to the pool.
+    for number in 0..10 {
+        assert!(send(&mut a, pool.copy_from(&frame(number, 200)).unwrap()));
+    }
+    drop(b);
+    for number in 0..10 {
+        send(&mut a, pool.copy_from(&frame(number, 200)).unwrap());
+    }
+    drop(a);
+    let (mut a, mut b) = open(wire);
+    assert!(receive_now(&mut b, pool).is_empty(), "nothing is left over from before");
+    assert!(send(&mut a, pool.copy_from(&frame(3, 200)).unwrap()));
+    assert_eq!(bytes(&receive(&mut b, pool, 1)[0]), frame(3, 200));
+}
+
+fn receive_now(end: &mut End, pool: &mut Pool) -> Vec<Mbuf> {
+    let mut burst = Burst::new();
+    end.queue.rx_burst(Clock::now(), pool, &mut burst);
+    burst.into_iter().filter(|mbuf| mbuf.data().get(12..14) == Some(&ETHERTYPE)).collect()
+}
