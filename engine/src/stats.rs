@@ -115,6 +115,24 @@ drops! {
     /// The frames waiting for the device are as many as may.
     TransmitFull = "transmit_full",
 
+    // Sockets and cores.
+    /// No socket is bound to the address and port.
+    NoSocket = "no_socket",
+    /// What waits unread for this socket is as much as may.
+    SocketBudget = "socket_budget",
+    /// What waits unread for all sockets of this core is as much as may.
+    CoreBudget = "core_budget",
+    /// The pool is down to what keeps receiving alive.
+    PoolReserve = "pool_reserve",
+    /// No room in front of the payload for the addresses.
+    NoHeadroom = "no_headroom",
+    /// The owner of the flow has not caught up with what was handed to it.
+    HandOverFull = "hand_over_full",
+    /// A raw handler left it.
+    RawUnclaimed = "raw_unclaimed",
+    /// The engine was stopping.
+    Stopping = "stopping",
+
     // Anywhere.
     /// The pool is empty.
     NoBuffers = "no_buffers",

@@ -2,7 +2,6 @@
 
 pub(crate) mod memory;
 pub(crate) mod null;
-pub(crate) mod sim;
 
 use std::sync::Arc;
 

@@ -5,7 +5,6 @@
 //!
 //! Deliberately absent: protocols (the engine's), threads, and any clock but the one in [`time`].
 
-pub mod checksum;
 mod core_slot;
 mod counters;
 mod drivers;

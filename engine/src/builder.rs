@@ -1,0 +1,537 @@
+//! Builds and starts an engine.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+use crossbeam_utils::CachePadded;
+use pmd::{Clock, Hugepages, OpenOptions, PoolConfig, PoolError, PoolSeed, Port, PortError, Queue, STRIDE};
+
+use crate::control::{CommandSender, CoreLink, Limits, Sockets};
+use crate::core::{Core, CoreSeed};
+use crate::cx::{CoreState, HandOver};
+use crate::engine::{CoreView, Engine};
+use crate::handler::{CoreInfo, Handler};
+use crate::inbox::CoreInbox;
+use crate::ledger::CoreCounters;
+use crate::owner::HashKeys;
+use crate::poll::{self, Idle};
+use crate::ring::{Bell, Inbox};
+use crate::stack::{ConfigError, IpNet, PortConfig, Route, Stack, StackConfig};
+use crate::udp::UdpHandler;
+
+/// Cores of one engine: as many as a word has bits.
+pub const CORES_MAX: usize = 64;
+const COMMANDS: usize = 1024;
+const OPS: usize = 1024;
+const HAND_OVERS: usize = 1024;
+
+/// Why an engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is nothing to receive from.
+    #[error(
+        "the engine has no port: add one with .port(\"memory:NAME\"), \"tap:NAME\", \"af_packet:IFACE\", .."
+    )]
+    NoPort,
+    /// An address or route was given before any port.
+    #[error("{what} was given before any port: call .port(..) first, then what belongs to it")]
+    BeforePort {
+        /// What was given.
+        what: String,
+    },
+    /// Not an address with a prefix length.
+    #[error(
+        "{value:?} is not an address with its prefix length: write it as \"192.0.2.10/24\" or \"2001:db8::1/64\""
+    )]
+    BadAddress {
+        /// What was given.
+        value: String,
+    },
+    /// Not an address of a gateway.
+    #[error("{value:?} is not a gateway's address: write it as \"192.0.2.1\" or \"fe80::1\"")]
+    BadGateway {
+        /// What was given.
+        value: String,
+    },
+    /// Not a destination.
+    #[error("{value:?} is not a prefix to route: write it as \"198.51.100.0/24\"")]
+    BadPrefix {
+        /// What was given.
+        value: String,
+    },
+    /// No cores, or too many.
+    #[error("{cores} cores; an engine has 1 to {CORES_MAX}")]
+    Cores {
+        /// What was given.
+        cores: usize,
+    },
+    /// The process may not use that CPU.
+    #[error(
+        "CPU {cpu} is not one that this process may use ({allowed:?}): name one of these in .cores(..), or use .core_count(..)"
+    )]
+    NoSuchCpu {
+        /// What was given.
+        cpu: usize,
+        /// What there is.
+        allowed: Vec<usize>,
+    },
+    /// The pool is too small to work with.
+    #[error("a pool of {buffers} buffers a core is too small: give .pool_buffers({POOL_MIN}) or more")]
+    PoolTooSmall {
+        /// What was given.
+        buffers: usize,
+    },
+    /// A port did not open.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// A pool could not be made.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The addresses and routes do not make a stack.
+    #[error(transparent)]
+    Stack(#[from] ConfigError),
+    /// The system refused a thread or an eventfd.
+    #[error("the system refused a thread or an eventfd: {0}; raise ulimit -u or -n")]
+    System(#[from] io::Error),
+    /// The handler could not be built.
+    #[error("building the handler of core {core} panicked: {message}")]
+    Handler {
+        /// Which core.
+        core: usize,
+        /// What it said.
+        message: String,
+    },
+}
+
+/// Fewest buffers of a core's pool.
+const POOL_MIN: usize = 256;
+
+enum Device {
+    Url(String),
+    Open(Box<dyn Port>),
+}
+
+struct PortSpec {
+    device: Device,
+    mtu: Option<usize>,
+    vlan: Option<u16>,
+    addresses: Vec<String>,
+    gateways: Vec<String>,
+    routes: Vec<(String, String)>,
+}
+
+enum Cpus {
+    Named(Vec<usize>),
+    Count(usize),
+}
+
+/// Says what an engine is made of. Addresses, gateways, routes, MTU and VLAN belong to the port named last before them.
+pub struct Builder {
+    name: String,
+    ports: Vec<PortSpec>,
+    early: Option<String>,
+    cpus: Cpus,
+    idle: Idle,
+    pool_buffers: usize,
+    hugepages: Hugepages,
+    sockets_max: usize,
+    socket_budget: usize,
+    core_budget: Option<usize>,
+    seed: Option<u64>,
+    tune: Option<Box<dyn Fn(&mut StackConfig)>>,
+}
+
+impl Engine<UdpHandler> {
+    /// Begins an engine: one core, no ports yet.
+    pub fn builder() -> Builder {
+        Builder {
+            name: "engine".into(),
+            ports: Vec::new(),
+            early: None,
+            cpus: Cpus::Count(1),
+            idle: Idle::default(),
+            pool_buffers: 8192,
+            hugepages: Hugepages::Try,
+            sockets_max: 65_536,
+            socket_budget: 4 << 20,
+            core_budget: None,
+            seed: None,
+            tune: None,
+        }
+    }
+}
+
+impl Builder {
+    /// Names the engine, in its pools and reports.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Adds a port by URL: see [`pmd::open`].
+    pub fn port(self, url: impl Into<String>) -> Self {
+        self.device(Device::Url(url.into()))
+    }
+
+    /// Adds a port that is open already, its queues not yet.
+    pub fn open_port(self, port: Box<dyn Port>) -> Self {
+        self.device(Device::Open(port))
+    }
+
+    fn device(mut self, device: Device) -> Self {
+        let (addresses, gateways, routes) = Default::default();
+        self.ports.push(PortSpec { device, mtu: None, vlan: None, addresses, gateways, routes });
+        self
+    }
+
+    fn with_port(mut self, what: impl FnOnce() -> String, change: impl FnOnce(&mut PortSpec)) -> Self {
+        match self.ports.last_mut() {
+            Some(port) => change(port),
+            None => self.early = self.early.or_else(|| Some(what())),
+        }
+        self
+    }
+
+    /// Gives the port an address with its prefix length, as in "192.0.2.10/24".
+    pub fn address(self, address: impl Into<String>) -> Self {
+        let address = address.into();
+        self.with_port(|| format!("the address {address}"), |port| port.addresses.push(address.clone()))
+    }
+
+    /// Routes everything without a better route through this host on the port.
+    pub fn gateway(self, via: impl Into<String>) -> Self {
+        let via = via.into();
+        self.with_port(|| format!("the gateway {via}"), |port| port.gateways.push(via.clone()))
+    }
+
+    /// Routes a prefix through a host on the port.
+    pub fn route(self, prefix: impl Into<String>, via: impl Into<String>) -> Self {
+        let route = (prefix.into(), via.into());
+        self.with_port(|| format!("the route to {}", route.0), |port| port.routes.push(route.clone()))
+    }
+
+    /// The port's IP MTU, bytes, where the device has none of its own or a smaller one is wanted.
+    pub fn mtu(self, mtu: usize) -> Self {
+        self.with_port(|| format!("the MTU {mtu}"), |port| port.mtu = Some(mtu))
+    }
+
+    /// The port's 802.1Q VLAN.
+    pub fn vlan(self, vlan: u16) -> Self {
+        self.with_port(|| format!("the VLAN {vlan}"), |port| port.vlan = Some(vlan))
+    }
+
+    /// One core on each of these CPUs. Cores of any engine that name the same CPU share its polling thread.
+    pub fn cores(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
+        self.cpus = Cpus::Named(cpus.into_iter().collect());
+        self
+    }
+
+    /// That many cores, spread over the CPUs that the process may use; where these are fewer, cores share polling threads.
+    pub fn core_count(mut self, cores: usize) -> Self {
+        self.cpus = Cpus::Count(cores);
+        self
+    }
+
+    /// What cores do when there is nothing to do.
+    pub fn idle(mut self, idle: Idle) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// Buffers of each core's pool, 2 KiB each.
+    pub fn pool_buffers(mut self, buffers: usize) -> Self {
+        self.pool_buffers = buffers;
+        self
+    }
+
+    /// Which pages the pools use.
+    pub fn hugepages(mut self, hugepages: Hugepages) -> Self {
+        self.hugepages = hugepages;
+        self
+    }
+
+    /// How many sockets may be open at once.
+    pub fn sockets_max(mut self, sockets: usize) -> Self {
+        self.sockets_max = sockets;
+        self
+    }
+
+    /// Bytes of buffers that may wait, unread, for one socket: divided among the cores.
+    pub fn socket_budget(mut self, bytes: usize) -> Self {
+        self.socket_budget = bytes;
+        self
+    }
+
+    /// Bytes of buffers that may wait, unread, for all sockets of one core. Half of its pool unless said otherwise.
+    pub fn core_budget(mut self, bytes: usize) -> Self {
+        self.core_budget = Some(bytes);
+        self
+    }
+
+    /// Derives every key from `seed` instead of drawing them: for tests, never where others can send to us.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Changes the stack's configuration (limits and switches) before it is used.
+    pub fn stack(mut self, tune: impl Fn(&mut StackConfig) + 'static) -> Self {
+        self.tune = Some(Box::new(tune));
+        self
+    }
+
+    /// Starts a plain UDP engine.
+    pub fn start(self) -> Result<Engine<UdpHandler>, StartError> {
+        self.start_with(|_| UdpHandler::default())
+    }
+
+    /// Starts an engine whose cores run what `make` builds. `make` is called on each core's own thread, one core at a time.
+    pub fn start_with<H, F>(mut self, make: F) -> Result<Engine<H>, StartError>
+    where
+        H: Handler,
+        F: FnMut(CoreInfo) -> H + Send + 'static,
+    {
+        let cpus = self.choose_cpus()?;
+        if self.pool_buffers < POOL_MIN {
+            return Err(StartError::PoolTooSmall { buffers: self.pool_buffers });
+        }
+        let keys = self.keys();
+        let (ports, queues) = self.open_ports(cpus.len())?;
+        let stacks = self.stacks(&*ports, keys, cpus.len())?;
+        let addresses: HashSet<IpAddr> = stacks[0].addresses().map(|(_, address)| address).collect();
+        let pools = self.pools(cpus.len())?;
+        let views = pools.iter().zip(&cpus).map(|(pool, &cpu)| CoreView {
+            cpu,
+            counters: Arc::new(CoreCounters::new(H::REFUSALS)),
+            pool: pool.stats(),
+        });
+        let views: Vec<_> = views.collect();
+        let wires = wires::<H::Command>(cpus.len())?;
+        let (number, tokens) = crate::socket::tokens(cpus.len());
+        let sockets = Arc::new(Sockets::new(number, keys, wires.links, self.limits(cpus.len()), addresses));
+        let mut engine = Engine {
+            name: self.name,
+            sockets,
+            commands: wires.commands,
+            views,
+            ports: Mutex::new(ports),
+            exits: Vec::new(),
+        };
+        let make = Arc::new(Mutex::new(make));
+        let (ready, started) = mpsc::channel();
+        let parts = pools
+            .into_iter()
+            .zip(stacks)
+            .zip(queues)
+            .zip(tokens)
+            .zip(wires.inboxes.into_iter().zip(wires.peers));
+        for (core, ((((pool, stack), queues), token), (inbox, peers))) in parts.enumerate() {
+            let info = CoreInfo {
+                core,
+                cores: cpus.len(),
+                cpu: cpus[core],
+                seed: keys.derive(100 + core as u64),
+                now: Clock::now(),
+            };
+            let make = make.clone();
+            let seed = CoreSeed {
+                make: Box::new(move |now| {
+                    (make.lock().unwrap_or_else(PoisonError::into_inner))(CoreInfo { now, ..info })
+                }),
+                inbox,
+                state: CoreState::new(
+                    token,
+                    stack,
+                    queues,
+                    peers,
+                    self.pool_buffers,
+                    engine.views[core].counters.clone(),
+                    &engine.sockets,
+                ),
+                pool,
+                sockets: engine.sockets.clone(),
+                idle: self.idle,
+            };
+            let (exit, exited) = mpsc::channel();
+            let ready = ready.clone();
+            let build = move || {
+                let core: Core<H> = seed.build();
+                let _ = ready.send(());
+                Box::new(core) as Box<dyn poll::Turn>
+            };
+            poll::run_on(cpus[core], Box::new(build), exit)?;
+            engine.exits.push(exited);
+        }
+        drop(ready);
+        engine.await_start(&started)?;
+        Ok(engine)
+    }
+
+    fn choose_cpus(&self) -> Result<Vec<usize>, StartError> {
+        let allowed: Vec<usize> =
+            core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+        let cpus = match &self.cpus {
+            Cpus::Named(cpus) => cpus.clone(),
+            Cpus::Count(cores) => {
+                allowed.iter().copied().cycle().take(if allowed.is_empty() { 0 } else { *cores }).collect()
+            }
+        };
+        if cpus.is_empty() || cpus.len() > CORES_MAX {
+            return Err(StartError::Cores { cores: cpus.len() });
+        }
+        match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+            Some(&cpu) => Err(StartError::NoSuchCpu { cpu, allowed }),
+            None => Ok(cpus),
+        }
+    }
+
+    fn keys(&self) -> HashKeys {
+        match self.seed {
+            Some(seed) => HashKeys(seed, !seed.rotate_left(32)),
+            // The standard library seeds these from the system's randomness.
+            None => HashKeys(RandomState::new().hash_one(0), RandomState::new().hash_one(1)),
+        }
+    }
+
+    fn limits(&self, cores: usize) -> Limits {
+        Limits {
+            sockets_max: self.sockets_max,
+            queue_budget: (self.socket_budget / cores) as u64,
+            core_budget: self.core_budget.unwrap_or(self.pool_buffers * STRIDE / 2) as u64,
+        }
+    }
+
+    fn pools(&self, cores: usize) -> Result<Vec<PoolSeed>, StartError> {
+        let build = |core| {
+            let mut config = PoolConfig::new(format!("{} core {core}", self.name), self.pool_buffers);
+            config.hugepages = self.hugepages;
+            Ok(config.build()?)
+        };
+        (0..cores).map(build).collect()
+    }
+
+    /// Opens every port with one queue for each core; the queues by core, then by port.
+    #[expect(clippy::type_complexity, reason = "ports, and queues by core and port")]
+    fn open_ports(
+        &mut self,
+        cores: usize,
+    ) -> Result<(Vec<Box<dyn Port>>, Vec<Vec<Box<dyn Queue>>>), StartError> {
+        if let Some(what) = self.early.take() {
+            return Err(StartError::BeforePort { what });
+        }
+        if self.ports.is_empty() {
+            return Err(StartError::NoPort);
+        }
+        let mut ports = Vec::new();
+        let mut queues: Vec<Vec<_>> = (0..cores).map(|_| Vec::new()).collect();
+        for spec in &mut self.ports {
+            let mut port = match std::mem::replace(&mut spec.device, Device::Url(String::new())) {
+                Device::Open(port) => port,
+                Device::Url(url) => {
+                    pmd::open(&url, &OpenOptions { queues: cores, mtu: spec.mtu, ..Default::default() })?
+                }
+            };
+            for (queue, of_core) in port.open_queues(cores)?.into_iter().zip(&mut queues) {
+                of_core.push(queue);
+            }
+            ports.push(port);
+        }
+        Ok((ports, queues))
+    }
+
+    fn stacks(
+        &self,
+        ports: &[Box<dyn Port>],
+        keys: HashKeys,
+        cores: usize,
+    ) -> Result<Vec<Stack>, StartError> {
+        let ports: Vec<_> = ports
+            .iter()
+            .zip(&self.ports)
+            .map(|(port, spec)| port_config(&**port, spec))
+            .collect::<Result<_, _>>()?;
+        let stack = |core| {
+            let mut config = StackConfig::new(ports.clone());
+            config.seed = keys.derive(1);
+            config.limits.reassembly_buffers = config.limits.reassembly_buffers.min(self.pool_buffers / 4);
+            config.limits.waiting = config.limits.waiting.min(self.pool_buffers / 8);
+            if let Some(tune) = &self.tune {
+                tune(&mut config);
+            }
+            (config.core, config.cores) = (core, cores);
+            Ok(Stack::new(config)?)
+        };
+        (0..cores).map(stack).collect()
+    }
+}
+
+fn port_config(port: &dyn Port, spec: &PortSpec) -> Result<PortConfig, StartError> {
+    let info = port.info();
+    let addresses = spec
+        .addresses
+        .iter()
+        .map(|value| value.parse().map_err(|_| StartError::BadAddress { value: value.clone() }));
+    let via =
+        |value: &String| value.parse::<IpAddr>().map_err(|_| StartError::BadGateway { value: value.clone() });
+    let mut routes = Vec::new();
+    for gateway in &spec.gateways {
+        routes.push(Route::default_via(via(gateway)?));
+    }
+    for (value, gateway) in &spec.routes {
+        let prefix: IpNet = value.parse().map_err(|_| StartError::BadPrefix { value: value.clone() })?;
+        routes.push(Route { prefix, via: via(gateway)? });
+    }
+    let mtu = spec.mtu.map_or(info.mtu, |mtu| mtu.min(info.mtu));
+    Ok(PortConfig {
+        vlan: spec.vlan,
+        routes,
+        ..PortConfig::new(info.mac, mtu, addresses.collect::<Result<_, _>>()?)
+    })
+}
+
+/// Everything that connects cores with each other and with other threads.
+struct Wires<C> {
+    links: Vec<CoreLink>,
+    inboxes: Vec<CoreInbox<C>>,
+    commands: Vec<CommandSender<C>>,
+    peers: Vec<Vec<Option<rtrb::Producer<HandOver>>>>,
+}
+
+fn wires<C>(cores: usize) -> io::Result<Wires<C>> {
+    let mut wires = Wires { links: Vec::new(), inboxes: Vec::new(), commands: Vec::new(), peers: Vec::new() };
+    let mut handed: Vec<Vec<_>> = (0..cores).map(|_| Vec::new()).collect();
+    for from in 0..cores {
+        let mut out = Vec::new();
+        for (to, inbound) in handed.iter_mut().enumerate() {
+            out.push((from != to).then(|| {
+                let (producer, consumer) = rtrb::RingBuffer::new(HAND_OVERS);
+                inbound.push(consumer);
+                producer
+            }));
+        }
+        wires.peers.push(out);
+    }
+    for handed in handed {
+        let bell = Arc::new(Bell::new()?);
+        let (commands_in, commands) = Inbox::new(COMMANDS, bell.clone());
+        let (ops_in, ops) = Inbox::new(OPS, bell.clone());
+        let (credits, credits_out) = rtrb::RingBuffer::new(crate::inbox::CREDITS);
+        let credits_wq = Arc::default();
+        wires.commands.push(CommandSender { inbox: Arc::new(commands_in) });
+        wires.inboxes.push(CoreInbox {
+            commands,
+            ops,
+            handed,
+            credits,
+            credits_wq: Arc::clone(&credits_wq),
+            stopping: false,
+        });
+        let taken = CachePadded::new(AtomicU64::new(0));
+        wires.links.push(CoreLink { ops: ops_in, bell, credits: Mutex::new(credits_out), credits_wq, taken });
+    }
+    Ok(wires)
+}

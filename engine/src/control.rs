@@ -1,0 +1,379 @@
+//! The writers' side: which sockets exist, binding and closing them, and how other threads reach a core.
+//!
+//! Writers serialise on one mutex that cores never see. Closing a socket: mark it closed, unpublish it on every core, orphan its
+//! wait queue, and after a grace period drain what it held; nobody waits for that.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crossbeam_utils::CachePadded;
+use pmd::Mbuf;
+
+use crate::owner::{HashKeys, Ownership};
+use crate::rcu::{self, RcuCell, ReadGuard};
+use crate::ring::{Bell, Inbox, SendError};
+use crate::socket::{Socket, SocketId};
+use crate::table::{Key, Table};
+use crate::wq::SocketWq;
+
+/// Ports given to sockets that ask for none: IANA's dynamic range.
+const EPHEMERAL: std::ops::RangeInclusive<u16> = 49_152..=65_535;
+
+/// What the engine itself asks of a core.
+pub(crate) enum Op {
+    /// Send a datagram for an application thread.
+    Send { from: SocketAddr, to: SocketAddr, payload: Mbuf },
+    /// A reader has room for what this core keeps for the socket.
+    Flush(SocketId),
+    /// End after this turn.
+    Stop,
+}
+
+/// How other threads reach one core.
+pub(crate) struct CoreLink {
+    pub ops: Inbox<Op>,
+    pub bell: Arc<Bell>,
+    /// Empty buffers of the core's pool, for application threads to fill.
+    pub credits: Mutex<rtrb::Consumer<Mbuf>>,
+    /// Threads that wait for such buffers.
+    pub credits_wq: Arc<SocketWq>,
+    /// Bytes of buffers that readers ever took from this core's socket queues.
+    pub taken: CachePadded<AtomicU64>,
+}
+
+/// Limits on sockets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub sockets_max: usize,
+    pub queue_budget: u64,
+    pub core_budget: u64,
+}
+
+/// Every socket of an engine.
+pub(crate) struct Sockets {
+    engine: u64,
+    slots: Box<[RcuCell<Socket>]>,
+    tables: Box<[Table]>,
+    pub cores: Box<[CoreLink]>,
+    limits: Limits,
+    addresses: HashSet<IpAddr>,
+    pub ownership: Ownership,
+    writers: Mutex<Writers>,
+}
+
+struct Writers {
+    free: Vec<u32>,
+    /// Slots that were never used.
+    fresh: u32,
+    generations: Vec<u32>,
+    next_port: u16,
+    stopped: bool,
+}
+
+/// Why a socket could not be bound.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BindError {
+    /// The address is taken.
+    #[error("{addr} is bound already: close that socket first, or bind another port")]
+    InUse {
+        /// The address.
+        addr: SocketAddr,
+    },
+    /// No port of the engine has the address.
+    #[error("{addr} is not an address of this engine: give it to a port with .address(\"{}/..\"), or bind an unspecified address", addr.ip())]
+    NotOurs {
+        /// The address.
+        addr: SocketAddr,
+    },
+    /// Every dynamic port is taken.
+    #[error("no free port from 49152 to 65535 on {ip}: close sockets, or name a port")]
+    NoPort {
+        /// The address asked for.
+        ip: IpAddr,
+    },
+    /// As many sockets as may.
+    #[error("{max} sockets are open, which is the limit: raise .sockets_max()")]
+    TooMany {
+        /// The limit.
+        max: usize,
+    },
+    /// The engine is shutting down.
+    #[error("the engine has stopped")]
+    Stopped,
+}
+
+impl Sockets {
+    pub fn new(
+        engine: u64,
+        keys: HashKeys,
+        cores: Vec<CoreLink>,
+        limits: Limits,
+        addresses: HashSet<IpAddr>,
+    ) -> Self {
+        let writers = Writers {
+            free: Vec::new(),
+            fresh: 0,
+            generations: Vec::new(),
+            next_port: EPHEMERAL.start() + (keys.0 % EPHEMERAL.len() as u64) as u16,
+            stopped: false,
+        };
+        Sockets {
+            engine,
+            slots: (0..limits.sockets_max).map(|_| RcuCell::empty()).collect(),
+            tables: cores.iter().map(|_| Table::new(keys)).collect(),
+            ownership: Ownership::new(keys, cores.len()),
+            cores: cores.into(),
+            limits,
+            addresses,
+            writers: Mutex::new(writers),
+        }
+    }
+
+    // ---- readers ----
+
+    /// The socket of that name, unless it is gone.
+    #[inline]
+    pub fn get<'g>(&'g self, id: SocketId, guard: ReadGuard<'g>) -> Option<&'g Socket> {
+        self.slots.get(id.slot as usize)?.load(guard).filter(|socket| socket.id() == id)
+    }
+
+    /// The socket for a datagram, in `core`'s table.
+    #[inline]
+    pub fn lookup<'g>(
+        &'g self,
+        core: usize,
+        local: SocketAddr,
+        peer: SocketAddr,
+        guard: ReadGuard<'g>,
+    ) -> Option<&'g Socket> {
+        self.tables[core].lookup(local, peer, guard)
+    }
+
+    /// Whether `core`, which ever queued `queued` bytes of buffers, may queue `weight` more.
+    #[inline]
+    pub fn core_budget_allows(&self, core: usize, queued: u64, weight: u64) -> bool {
+        queued.wrapping_sub(self.cores[core].taken.load(Ordering::Relaxed)) + weight
+            <= self.limits.core_budget
+    }
+
+    // ---- writers ----
+
+    fn writers(&self) -> MutexGuard<'_, Writers> {
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Binds a socket and publishes it on every core. Port 0 means any free port.
+    pub fn bind(
+        self: &Arc<Self>,
+        local: SocketAddr,
+        peer: Option<SocketAddr>,
+        cookie: u64,
+    ) -> Result<SocketHandle, BindError> {
+        if !local.ip().is_unspecified() && !self.addresses.contains(&local.ip()) {
+            return Err(BindError::NotOurs { addr: local });
+        }
+        let mut writers = self.writers();
+        if writers.stopped {
+            return Err(BindError::Stopped);
+        }
+        let key = self.choose_key(&mut writers, local, peer)?;
+        let id = self.take_slot(&mut writers)?;
+        let socket =
+            Arc::new(Socket::new(self.engine, id, key, cookie, self.cores.len(), self.limits.queue_budget));
+        self.slots[id.slot as usize].replace(Some(socket.clone()));
+        for table in &self.tables {
+            table.publish(&socket);
+        }
+        drop(writers);
+        Ok(SocketHandle { socket, sockets: self.clone() })
+    }
+
+    fn choose_key(
+        &self,
+        writers: &mut Writers,
+        local: SocketAddr,
+        peer: Option<SocketAddr>,
+    ) -> Result<Key, BindError> {
+        let pin = rcu::pin();
+        let free = |local| {
+            let key = Key { local, peer };
+            (!self.tables[0].contains(&key, pin.guard())).then_some(key)
+        };
+        if local.port() != 0 {
+            return free(local).ok_or(BindError::InUse { addr: local });
+        }
+        for _ in EPHEMERAL {
+            let port = writers.next_port;
+            writers.next_port = if port == *EPHEMERAL.end() { *EPHEMERAL.start() } else { port + 1 };
+            if let Some(key) = free(SocketAddr::new(local.ip(), port)) {
+                return Ok(key);
+            }
+        }
+        Err(BindError::NoPort { ip: local.ip() })
+    }
+
+    fn take_slot(&self, writers: &mut Writers) -> Result<SocketId, BindError> {
+        let slot = match writers.free.pop() {
+            Some(slot) => slot,
+            None if (writers.fresh as usize) < self.slots.len() => {
+                writers.fresh += 1;
+                writers.generations.push(0);
+                writers.fresh - 1
+            }
+            None => return Err(BindError::TooMany { max: self.slots.len() }),
+        };
+        Ok(SocketId { slot, generation: writers.generations[slot as usize] })
+    }
+
+    /// Closes a socket, once.
+    fn close(self: &Arc<Self>, socket: &Arc<Socket>) {
+        let mut writers = self.writers();
+        if socket.is_closed() {
+            return;
+        }
+        socket.mark_closed();
+        for table in &self.tables {
+            table.unpublish(socket);
+        }
+        let slot = socket.id().slot;
+        self.slots[slot as usize].replace(None);
+        writers.generations[slot as usize] = socket.id().generation.wrapping_add(1);
+        writers.free.push(slot);
+        drop(writers);
+        socket.orphan();
+        rcu::retire(Undrained { socket: socket.clone(), sockets: self.clone() }, size_of::<Socket>());
+    }
+
+    /// Closes every socket and refuses new ones.
+    pub fn stop(self: &Arc<Self>) {
+        self.writers().stopped = true;
+        let open: Vec<_> = {
+            let pin = rcu::pin();
+            self.slots.iter().filter_map(|slot| slot.load_owned(pin.guard())).collect()
+        };
+        open.iter().for_each(|socket| self.close(socket));
+    }
+
+    /// Open sockets, and the sum of all tables' entries.
+    pub fn counts(&self) -> (usize, usize) {
+        let writers = self.writers();
+        let open = writers.fresh as usize - writers.free.len();
+        (open, self.tables.iter().map(Table::len).sum())
+    }
+}
+
+/// A closed socket on its way through the grace period.
+struct Undrained {
+    socket: Arc<Socket>,
+    sockets: Arc<Sockets>,
+}
+
+impl Drop for Undrained {
+    fn drop(&mut self) {
+        let account = |core: usize, bytes| {
+            self.sockets.cores[core].taken.fetch_add(bytes, Ordering::Relaxed);
+        };
+        // SAFETY: made by `close` after it unpublished the socket everywhere and given to `rcu::retire` only, which drops it after a
+        // grace period.
+        unsafe { self.socket.drain(account) };
+    }
+}
+
+/// A bound socket, for the thread that bound it. Dropping it closes the socket.
+pub struct SocketHandle {
+    socket: Arc<Socket>,
+    sockets: Arc<Sockets>,
+}
+
+impl SocketHandle {
+    /// The socket's name, as cores know it.
+    pub fn id(&self) -> SocketId {
+        self.socket.id()
+    }
+
+    /// The address it is bound to, the port filled in.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.socket.local()
+    }
+
+    /// The shared socket.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// The wait queue; `None` once closed.
+    pub fn wq(&self) -> Option<Arc<SocketWq>> {
+        self.socket.wq_cell().load_owned(rcu::pin().guard())
+    }
+
+    /// Blocks until `condition` yields something, the socket is closed, or `deadline` passes (`None` then).
+    pub fn wait<R>(&self, deadline: Option<Instant>, mut condition: impl FnMut() -> Option<R>) -> Option<R> {
+        let wq = self.wq()?;
+        wq.wait(deadline, || match condition() {
+            Some(result) => Some(Some(result)),
+            None => self.socket.is_closed().then_some(None),
+        })
+        .flatten()
+    }
+
+    /// Closes the socket: no core finds it any more, who waits is told, what it held is freed after a grace period. Does not wait.
+    pub fn close(&self) {
+        self.sockets.close(&self.socket);
+    }
+
+    pub(crate) fn sockets(&self) -> &Arc<Sockets> {
+        &self.sockets
+    }
+
+    /// The next datagram as the core packed it, with its unread bytes taken off the budgets.
+    pub(crate) fn take(&self) -> Option<Mbuf> {
+        let id = self.id();
+        let (mbuf, core) = self.socket.take(|core| {
+            let ops = &self.sockets.cores[core].ops;
+            // A stopped core has nothing to send any more; a polling thread must not wait for itself.
+            match if rcu::is_core() { ops.try_send(Op::Flush(id)) } else { ops.send(Op::Flush(id), None) } {
+                Ok(()) | Err(SendError::Stopped(_)) => true,
+                Err(SendError::Full(_)) => false,
+            }
+        })?;
+        self.sockets.cores[core].taken.fetch_add(crate::socket::weight(&mbuf), Ordering::Relaxed);
+        Some(mbuf)
+    }
+}
+
+impl Drop for SocketHandle {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Sends commands to one core's handler. Clonable; any thread may use it. A sleeping core is woken.
+pub struct CommandSender<C> {
+    pub(crate) inbox: Arc<Inbox<C>>,
+}
+
+impl<C> Clone for CommandSender<C> {
+    fn clone(&self) -> Self {
+        CommandSender { inbox: self.inbox.clone() }
+    }
+}
+
+impl<C> CommandSender<C> {
+    /// Sends, or gives the command back at once if the inbox is full.
+    pub fn try_send(&self, command: C) -> Result<(), SendError<C>> {
+        self.inbox.try_send(command)
+    }
+
+    /// Sends, waiting for room. Not for use on a polling thread, which would wait for itself.
+    pub fn send(&self, command: C) -> Result<(), SendError<C>> {
+        self.inbox.send(command, None)
+    }
+
+    /// Sends, waiting for room until `deadline`.
+    pub fn send_until(&self, command: C, deadline: Instant) -> Result<(), SendError<C>> {
+        self.inbox.send(command, Some(deadline))
+    }
+}

@@ -1,0 +1,303 @@
+//! A running engine, as other threads see it; its figures, and its end.
+
+use std::net::SocketAddr;
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pmd::{LinkState, PoolStats, Port, PortInfo, PortStats};
+
+use crate::builder::StartError;
+use crate::control::{BindError, CommandSender, Op, SocketHandle, Sockets};
+use crate::handler::Handler;
+use crate::ledger::{CoreCounters, Ledger};
+use crate::poll::Exit;
+use crate::udp::UdpHandler;
+
+/// How long a shut-down engine waits for buffers that are on their way home from other threads.
+const HOMECOMING: Duration = Duration::from_secs(1);
+
+/// A running engine: cores that poll ports, and the sockets bound on them. Dropping it stops it; [`shutdown`](Self::shutdown) also
+/// reports.
+pub struct Engine<H: Handler = UdpHandler> {
+    pub(crate) name: String,
+    pub(crate) sockets: Arc<Sockets>,
+    pub(crate) commands: Vec<CommandSender<H::Command>>,
+    pub(crate) views: Vec<CoreView>,
+    pub(crate) ports: Mutex<Vec<Box<dyn Port>>>,
+    pub(crate) exits: Vec<Receiver<Exit>>,
+}
+
+/// What other threads see of a core.
+pub(crate) struct CoreView {
+    pub cpu: usize,
+    pub counters: Arc<CoreCounters>,
+    pub pool: PoolStats,
+}
+
+impl<H: Handler> Engine<H> {
+    /// How many cores it has.
+    pub fn cores(&self) -> usize {
+        self.views.len()
+    }
+
+    /// The way to tell a core's handler something.
+    pub fn commands(&self, core: usize) -> CommandSender<H::Command> {
+        self.commands[core].clone()
+    }
+
+    /// Binds a socket on every core. Port 0 means any free port; `cookie` is for the handler.
+    pub fn bind(&self, addr: SocketAddr, cookie: u64) -> Result<SocketHandle, BindError> {
+        self.sockets.bind(addr, None, cookie)
+    }
+
+    /// Binds a socket that hears only `peer`.
+    pub fn bind_connected(
+        &self,
+        addr: SocketAddr,
+        peer: SocketAddr,
+        cookie: u64,
+    ) -> Result<SocketHandle, BindError> {
+        self.sockets.bind(addr, Some(peer), cookie)
+    }
+
+    /// Binds sockets from other threads, for as long as the engine runs.
+    pub fn binder(&self) -> Binder {
+        Binder { sockets: self.sockets.clone() }
+    }
+
+    /// The core that owns the flow between `local` and `peer`.
+    pub fn owner(&self, local: SocketAddr, peer: SocketAddr) -> usize {
+        self.sockets.ownership.owner(local, peer)
+    }
+
+    /// What the ports are, in the order they were given.
+    pub fn ports(&self) -> Vec<PortInfo> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|port| port.info()).collect()
+    }
+
+    /// All figures, now.
+    pub fn stats(&self) -> EngineStats {
+        let cores = self.views.iter().enumerate().map(|(core, view)| CoreStats {
+            core,
+            cpu: view.cpu,
+            ledger: view.counters.snapshot(),
+            turns: view.counters.turns.get(),
+            busy_turns: view.counters.busy_turns.get(),
+            sleeps: view.counters.sleeps.get(),
+            buffers: view.pool.capacity(),
+            buffers_in_use: view.pool.in_use(),
+        });
+        let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        let ports = ports.iter().map(|port| PortView {
+            url: port.info().url,
+            link: port.link(),
+            stats: port.stats(),
+        });
+        EngineStats {
+            name: self.name.clone(),
+            cores: cores.collect(),
+            ports: ports.collect(),
+            sockets: self.sockets.counts().0,
+        }
+    }
+
+    /// Waits until every core is built, or says which one failed.
+    pub(crate) fn await_start(&self, started: &Receiver<()>) -> Result<(), StartError> {
+        let mut waiting = self.cores();
+        while waiting > 0 {
+            match started.recv_timeout(Duration::from_millis(50)) {
+                Ok(()) => waiting -= 1,
+                // Every core is built or has failed.
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+        }
+        for (core, exit) in self.exits.iter().enumerate() {
+            if let Ok(Err(message)) = exit.try_recv() {
+                return Err(StartError::Handler { core, message });
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops: closes every socket, ends the cores, and reports what was left.
+    ///
+    /// # Panics
+    /// On a polling thread, which would wait for itself.
+    pub fn shutdown(mut self) -> Report {
+        let panics = self.stop();
+        crate::rcu::synchronize();
+        let stats = self.stats();
+        let (sockets, table_entries) = self.sockets.counts();
+        Report {
+            stats,
+            sockets,
+            table_entries,
+            panics,
+            pools: self.views.iter().map(|view| view.pool.clone()).collect(),
+        }
+    }
+
+    fn stop(&mut self) -> Vec<(usize, String)> {
+        if self.exits.is_empty() {
+            return Vec::new();
+        }
+        assert!(
+            !crate::rcu::is_core(),
+            "an engine was stopped on a polling thread, which would wait for itself"
+        );
+        self.sockets.stop();
+        for (command, link) in self.commands.iter().zip(&self.sockets.cores) {
+            command.inbox.close();
+            // Refused only by a core that has ended.
+            let _ = link.ops.send(Op::Stop, None);
+            link.ops.close();
+        }
+        let exits = std::mem::take(&mut self.exits);
+        let ended = exits.iter().enumerate().map(|(core, exit)| match exit.recv() {
+            Ok(Ok(())) => None,
+            Ok(Err(message)) => Some((core, message)),
+            Err(_) => Some((core, "its polling thread is gone".into())),
+        });
+        let panics = ended.flatten().collect();
+        for link in &self.sockets.cores {
+            let mut credits = link.credits.lock().unwrap_or_else(PoisonError::into_inner);
+            while credits.pop().is_ok() {}
+            link.credits_wq.wake_all();
+        }
+        panics
+    }
+}
+
+impl<H: Handler> Drop for Engine<H> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Binds sockets on an engine; may be kept and cloned by other threads.
+#[derive(Clone)]
+pub struct Binder {
+    sockets: Arc<Sockets>,
+}
+
+impl Binder {
+    /// As [`Engine::bind`].
+    pub fn bind(&self, addr: SocketAddr, cookie: u64) -> Result<SocketHandle, BindError> {
+        self.sockets.bind(addr, None, cookie)
+    }
+
+    /// As [`Engine::owner`].
+    pub fn owner(&self, local: SocketAddr, peer: SocketAddr) -> usize {
+        self.sockets.ownership.owner(local, peer)
+    }
+}
+
+/// The figures of an engine.
+#[derive(Clone, Debug)]
+pub struct EngineStats {
+    /// Its name.
+    pub name: String,
+    /// By core.
+    pub cores: Vec<CoreStats>,
+    /// By port.
+    pub ports: Vec<PortView>,
+    /// Open sockets.
+    pub sockets: usize,
+}
+
+impl EngineStats {
+    /// The sum of the cores' ledgers.
+    pub fn ledger(&self) -> Ledger {
+        let mut sum = Ledger::default();
+        for core in &self.cores {
+            sum.merge(&core.ledger);
+        }
+        sum
+    }
+}
+
+/// The figures of a core.
+#[derive(Clone, Debug)]
+pub struct CoreStats {
+    /// Its number.
+    pub core: usize,
+    /// The CPU whose polling thread runs it.
+    pub cpu: usize,
+    /// What became of every frame.
+    pub ledger: Ledger,
+    /// Turns of the loop.
+    pub turns: u64,
+    /// Turns with something to do.
+    pub busy_turns: u64,
+    /// Times it slept.
+    pub sleeps: u64,
+    /// Buffers of its pool.
+    pub buffers: usize,
+    /// Of these, not in the pool now.
+    pub buffers_in_use: usize,
+}
+
+/// A port, as seen now.
+#[derive(Clone, Debug)]
+pub struct PortView {
+    /// As it was opened.
+    pub url: String,
+    /// Whether frames can pass.
+    pub link: LinkState,
+    /// What it did.
+    pub stats: PortStats,
+}
+
+/// What was left when an engine stopped.
+pub struct Report {
+    /// The last figures.
+    pub stats: EngineStats,
+    /// Sockets still open: zero.
+    pub sockets: usize,
+    /// Entries in the cores' tables: zero.
+    pub table_entries: usize,
+    /// Cores that ended by a panic, with its message.
+    pub panics: Vec<(usize, String)>,
+    pools: Vec<PoolStats>,
+}
+
+impl Report {
+    /// Everything that should not be: buffers that are not home, entries left in tables, panics, a ledger that does not close. Empty: all
+    /// is well. Buffers that passed to another engine (over `memory:`) come home when that one stops too, so ask after the last one; those
+    /// on their way are waited for, up to a second.
+    pub fn leaks(&self) -> Vec<String> {
+        let deadline = Instant::now() + HOMECOMING;
+        while self.pools.iter().any(|pool| pool.in_use() > 0) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let mut leaks = Vec::new();
+        for pool in self.pools.iter().filter(|pool| pool.in_use() > 0) {
+            leaks.push(format!(
+                "pool {:?}: {} of {} buffers are not home",
+                pool.name(),
+                pool.in_use(),
+                pool.capacity()
+            ));
+        }
+        if self.sockets > 0 || self.table_entries > 0 {
+            leaks.push(format!("{} sockets and {} table entries are left", self.sockets, self.table_entries));
+        }
+        for (core, message) in &self.panics {
+            leaks.push(format!("core {core} panicked: {message}"));
+        }
+        for core in &self.stats.cores {
+            if core.ledger.imbalance() != 0 {
+                leaks.push(format!(
+                    "core {}: the ledger is off by {}: {}",
+                    core.core,
+                    core.ledger.imbalance(),
+                    core.ledger
+                ));
+            }
+        }
+        leaks
+    }
+}

@@ -1,0 +1,152 @@
+//! A frame's way from the queue to the handler: demux, owner, table, handler; and what the stack settles on the side.
+
+use pmd::{Burst, Mbuf};
+
+use crate::cx::{CoreState, Cx, HandOver};
+use crate::handler::{Handler, Outcome};
+use crate::stack::{Datagram, Unreachable, Update, Verdict};
+use crate::stats::Drop;
+
+/// Datagrams to ourselves that one burst takes up: a socket that answers itself must not hold the core.
+const LOOPBACK_BURST: usize = 64;
+
+impl Cx<'_> {
+    /// Once a turn: whether the pool can spare buffers for sockets that nobody reads.
+    #[inline]
+    pub(crate) fn look_at_reserve(&mut self) {
+        self.state.above_reserve = self.pool.available() > self.state.reserve;
+    }
+
+    #[inline]
+    pub(crate) fn receive_burst(&mut self, port: usize, burst: &mut Burst) -> usize {
+        let received = self.state.ports[port].queue.rx_burst(self.now, self.pool, burst);
+        if received > 0 {
+            self.state.counters.received.add(received as u64);
+        }
+        received
+    }
+
+    /// A raw handler's burst. What it takes out is consumed, or delivered if it sends it; what it leaves is dropped.
+    #[inline]
+    pub(crate) fn raw<H: Handler>(&mut self, handler: &mut H, port: usize, burst: &mut Burst) {
+        let before = burst.len() as u64;
+        if before == 0 {
+            return;
+        }
+        let sent = self.state.counters.sent.get();
+        handler.raw(self, port, burst);
+        let counters = &self.state.counters;
+        let left = (burst.len() as u64).min(before);
+        let delivered = (counters.sent.get() - sent).min(before - left);
+        counters.delivered.add(delivered);
+        counters.consumed.add(before - left - delivered);
+        if left > 0 {
+            counters.drops[Drop::RawUnclaimed as usize].add(left);
+        }
+        burst.clear();
+    }
+
+    /// One frame's way: parse, find the owner, find the socket, hand it to the handler.
+    #[inline]
+    pub(crate) fn input<H: Handler>(&mut self, handler: &mut H, port: usize, frame: Mbuf) {
+        let CoreState { stack, out, counters, .. } = &mut *self.state;
+        match stack.demux(self.now, port, frame, self.pool, out) {
+            Verdict::Datagram(datagram) => self.steer(handler, datagram),
+            Verdict::Consumed => counters.consumed.add(1),
+            Verdict::Held => {}
+            Verdict::Unreachable(notice) => {
+                counters.consumed.add(1);
+                self.steer_notice(handler, notice);
+            }
+            Verdict::Drop(reason, _frame) => counters.dropped(reason),
+        }
+    }
+
+    /// To the core that owns the flow: most often this one.
+    #[inline]
+    fn steer<H: Handler>(&mut self, handler: &mut H, datagram: Datagram) {
+        let owner = self.owner(datagram.local, datagram.peer);
+        if owner == self.state.core {
+            return self.deliver_to_socket(handler, datagram);
+        }
+        match self.hand_over(owner, HandOver::Datagram(datagram)) {
+            Ok(()) => self.state.counters.handed_out.add(1),
+            Err(_) => self.state.counters.dropped(Drop::HandOverFull),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn deliver_to_socket<H: Handler>(&mut self, handler: &mut H, datagram: Datagram) {
+        match self.sockets.lookup(self.state.core, datagram.local, datagram.peer, self.guard) {
+            Some(socket) => {
+                let outcome = handler.input(self, socket, datagram);
+                self.state.counters.outcome(outcome);
+            }
+            None => {
+                let CoreState { stack, out, counters, .. } = &mut *self.state;
+                stack.port_unreachable(self.now, datagram, self.pool, out);
+                counters.outcome(Outcome::Dropped(Drop::NoSocket));
+            }
+        }
+    }
+
+    fn steer_notice<H: Handler>(&mut self, handler: &mut H, notice: Unreachable) {
+        let owner = self.owner(notice.local, notice.peer);
+        if owner == self.state.core {
+            self.notice(handler, notice);
+        } else {
+            // A full ring loses an advice that the network repeats.
+            let _ = self.hand_over(owner, HandOver::Unreachable(notice));
+        }
+    }
+
+    /// Tells the socket's handler that the network does not deliver.
+    pub(crate) fn notice<H: Handler>(&mut self, handler: &mut H, notice: Unreachable) {
+        let Unreachable { local, peer, error } = notice;
+        if let Some(socket) = self.sockets.lookup(self.state.core, local, peer, self.guard) {
+            handler.unreachable(self, socket, peer, error);
+        }
+    }
+
+    /// Works off what the stack left in its outbox, except frames.
+    #[inline]
+    pub(crate) fn settle<H: Handler>(&mut self, handler: &mut H) {
+        while let Some(update) = self.state.out.pop_update() {
+            self.spread(update);
+        }
+        while let Some(notice) = self.state.out.pop_unreachable() {
+            self.steer_notice(handler, notice);
+        }
+        for _ in 0..LOOPBACK_BURST {
+            let Some(datagram) = self.state.out.pop_loopback() else { break };
+            self.state.counters.received.add(1);
+            self.steer(handler, datagram);
+        }
+        if let Some(tally) = self.state.out.take_tally() {
+            self.state.counters.settle(&tally);
+        }
+        self.state.counters.held.set(self.state.stack.held() as u64);
+    }
+
+    /// At the end: gives up what the stack holds, and what it would have told others.
+    pub(crate) fn let_go(&mut self) {
+        let CoreState { stack, out, counters, .. } = &mut *self.state;
+        stack.clear(out);
+        while out.pop_loopback().is_some() {
+            counters.received.add(1);
+            counters.dropped(Drop::Stopping);
+        }
+        if let Some(tally) = out.take_tally() {
+            counters.settle(&tally);
+        }
+        counters.held.set(stack.held() as u64);
+    }
+
+    /// Tells the other cores what this one learnt. A full ring loses it: it is advice.
+    fn spread(&mut self, update: Update) {
+        let this = self.state.core;
+        for core in (0..self.cores()).filter(|core| *core != this) {
+            let _ = self.hand_over(core, HandOver::Update(update));
+        }
+    }
+}

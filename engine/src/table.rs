@@ -1,0 +1,187 @@
+//! A core's socket table: local address and port, with or without a peer, to socket.
+//!
+//! Open addressing. The core reads with plain loads under its read guard; writers (bind, close) serialise on the registry's mutex,
+//! which readers never see. An entry owns a strong reference in an [`RcuCell`], so a socket that is taken out lives until
+//! the grace period has passed. Growing publishes a new array and retires the old one.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::owner::HashKeys;
+use crate::rcu::{self, RcuCell, ReadGuard};
+use crate::socket::Socket;
+
+/// Tags of entries without a socket. Tags of entries with one have the bit of [`LIVE`].
+const EMPTY: u64 = 0;
+const TOMBSTONE: u64 = 1;
+const LIVE: u64 = 2;
+const SLOTS_MIN: usize = 16;
+
+/// What a socket is bound to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Key {
+    /// The IP may be unspecified: any of ours.
+    pub local: SocketAddr,
+    /// Connected to this peer only.
+    pub peer: Option<SocketAddr>,
+}
+
+impl Key {
+    /// The four ways to match a datagram, most specific first.
+    fn kind(&self) -> usize {
+        usize::from(self.local.ip().is_unspecified()) + if self.peer.is_some() { 0 } else { 2 }
+    }
+}
+
+/// One core's table.
+pub(crate) struct Table {
+    keys: HashKeys,
+    slots: RcuCell<Slots>,
+    /// Sockets of each kind, so that a lookup tries only kinds that exist.
+    kinds: [AtomicUsize; 4],
+}
+
+struct Slots {
+    entries: Box<[Entry]>,
+    /// Entries that are not [`EMPTY`]. Written under the registry's mutex.
+    used: AtomicUsize,
+}
+
+struct Entry {
+    tag: AtomicU64,
+    socket: RcuCell<Socket>,
+}
+
+impl Slots {
+    fn new(len: usize) -> Self {
+        let entry = |_| Entry { tag: AtomicU64::new(EMPTY), socket: RcuCell::empty() };
+        Slots { entries: (0..len).map(entry).collect(), used: AtomicUsize::new(0) }
+    }
+
+    /// The entries in probing order for `hash`.
+    #[inline]
+    fn probe(&self, hash: u64) -> impl Iterator<Item = &Entry> {
+        let mask = self.entries.len() - 1;
+        (0..self.entries.len()).map(move |i| &self.entries[(hash as usize).wrapping_add(i) & mask])
+    }
+
+    #[inline]
+    fn get<'g>(&'g self, hash: u64, key: &Key, guard: ReadGuard<'g>) -> Option<&'g Socket> {
+        for entry in self.probe(hash >> 2) {
+            // Acquire: pairs with the release in `insert`, so the socket is seen with its tag.
+            match entry.tag.load(Ordering::Acquire) {
+                EMPTY => return None,
+                tag if tag == hash | LIVE => {
+                    if let Some(socket) = entry.socket.load(guard).filter(|socket| socket.key() == key) {
+                        return Some(socket);
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Under the registry's mutex; there is room.
+    fn insert(&self, hash: u64, socket: Arc<Socket>) {
+        let free = |entry: &&Entry| entry.tag.load(Ordering::Relaxed) & LIVE == 0;
+        let entry = self.probe(hash >> 2).find(free).expect("the caller made room");
+        if entry.tag.load(Ordering::Relaxed) == EMPTY {
+            self.used.fetch_add(1, Ordering::Relaxed);
+        }
+        entry.socket.replace(Some(socket));
+        entry.tag.store(hash | LIVE, Ordering::Release);
+    }
+}
+
+impl Table {
+    pub fn new(keys: HashKeys) -> Self {
+        Table { keys, slots: RcuCell::new(Arc::new(Slots::new(SLOTS_MIN))), kinds: Default::default() }
+    }
+
+    /// The socket for a datagram from `peer` to `local`: connected before unconnected, exact before wildcard.
+    #[inline]
+    pub fn lookup<'g>(
+        &'g self,
+        local: SocketAddr,
+        peer: SocketAddr,
+        guard: ReadGuard<'g>,
+    ) -> Option<&'g Socket> {
+        let slots = self.slots.load(guard)?;
+        for (kind, count) in self.kinds.iter().enumerate() {
+            // Acquire: a socket that is counted can be found.
+            if count.load(Ordering::Acquire) == 0 {
+                continue;
+            }
+            let local = if kind & 1 == 0 { local } else { SocketAddr::new(unspecified(local), local.port()) };
+            let key = Key { local, peer: (kind < 2).then_some(peer) };
+            let found = slots.get(self.hash(&key), &key, guard);
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// Whether exactly this key is bound.
+    pub fn contains(&self, key: &Key, guard: ReadGuard<'_>) -> bool {
+        self.slots.load(guard).is_some_and(|slots| slots.get(self.hash(key), key, guard).is_some())
+    }
+
+    /// Makes the socket findable. Under the registry's mutex; its key is not in the table.
+    pub fn publish(&self, socket: &Arc<Socket>) {
+        self.make_room();
+        let pin = rcu::pin();
+        let slots = self.slots.load(pin.guard()).expect("a table always has slots");
+        slots.insert(self.hash(socket.key()), socket.clone());
+        self.kinds[socket.key().kind()].fetch_add(1, Ordering::Release);
+    }
+
+    /// Makes the socket unfindable. Under the registry's mutex. Readers that found it before keep it until they are quiescent.
+    pub fn unpublish(&self, socket: &Socket) {
+        let pin = rcu::pin();
+        let slots = self.slots.load(pin.guard()).expect("a table always has slots");
+        let hash = self.hash(socket.key());
+        let holds =
+            |entry: &&Entry| entry.socket.load(pin.guard()).is_some_and(|held| held.id() == socket.id());
+        let mut probe = slots.probe(hash >> 2).take_while(|entry| entry.tag.load(Ordering::Relaxed) != EMPTY);
+        if let Some(entry) = probe.find(holds) {
+            entry.tag.store(TOMBSTONE, Ordering::Release);
+            entry.socket.replace(None);
+            self.kinds[socket.key().kind()].fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Sockets in the table.
+    pub fn len(&self) -> usize {
+        self.kinds.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    fn hash(&self, key: &Key) -> u64 {
+        self.keys.hash(key.local, key.peer) & !(LIVE | TOMBSTONE)
+    }
+
+    /// Keeps at least half of the entries empty, so that probing ends soon.
+    fn make_room(&self) {
+        let pin = rcu::pin();
+        let old = self.slots.load(pin.guard()).expect("a table always has slots");
+        if (old.used.load(Ordering::Relaxed) + 1) * 2 <= old.entries.len() {
+            return;
+        }
+        let new = Slots::new(((self.len() + 1) * 4).next_power_of_two().max(SLOTS_MIN));
+        for entry in &old.entries {
+            if let Some(socket) = entry.socket.load_owned(pin.guard()) {
+                new.insert(self.hash(socket.key()), socket);
+            }
+        }
+        self.slots.replace(Some(Arc::new(new)));
+    }
+}
+
+fn unspecified(addr: SocketAddr) -> IpAddr {
+    match addr {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
