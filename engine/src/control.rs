@@ -159,6 +159,11 @@ impl Sockets {
             <= self.limits.core_budget
     }
 
+    /// The addresses that sockets can be bound to, in no order.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.iter().copied()
+    }
+
     // ---- writers ----
 
     fn writers(&self) -> MutexGuard<'_, Writers> {

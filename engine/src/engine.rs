@@ -1,6 +1,6 @@
 //! A running engine, as other threads see it; its figures, and its end.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -70,6 +70,13 @@ impl<H: Handler> Engine<H> {
     /// The core that owns the flow between `local` and `peer`.
     pub fn owner(&self, local: SocketAddr, peer: SocketAddr) -> usize {
         self.sockets.ownership.owner(local, peer)
+    }
+
+    /// The addresses of its ports, in ascending order.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let mut addresses: Vec<_> = self.sockets.addresses().collect();
+        addresses.sort_unstable();
+        addresses
     }
 
     /// What the ports are, in the order they were given.

@@ -5,22 +5,33 @@
 #![forbid(unsafe_code)]
 #![allow(dead_code)] // until the core stands
 
+mod app;
 mod config;
+mod control;
 mod endpoint;
 mod error;
 mod event;
+mod handler;
 mod id;
+mod locals;
 mod slab;
+pub mod socket;
 mod stats;
 mod views;
 pub mod wire;
 
+pub use app::{App, Rx};
 pub use config::{CallOptions, EndpointConfig, PACKET_PAYLOAD, ServiceConfig, Target};
+pub use control::{ClientPorts, OpenError, OpenLocal, RxControl};
 pub use endpoint::{Endpoint, Recv};
 pub use error::{
     BeginError, CallError, Completion, ListenError, LocalError, NetError, RxDrop, Timeout, code,
 };
 pub use event::Event;
+pub use handler::{EVENTS_PER_TURN, RxCommand, RxHandler};
 pub use id::{BundleId, CallId, ConnId, LocalId, PeerId};
+pub use socket::{
+    Call, Client, RxEngine, RxSocket, Security, Service, ServiceId, SocketApp, SocketConfig, StartRx,
+};
 pub use stats::{PACKET_TYPES, RxStats};
 pub use views::{CallState, CallView, ConnView, LocalView, PeerView, Role};

@@ -1,0 +1,183 @@
+//! [`RxHandler`]: puts an [`Endpoint`] and an [`App`] on a core of the engine.
+//!
+//! It owns both and decides nothing: datagrams go to the endpoint, the endpoint's events to the app, and what the
+//! endpoint wants sent goes out through the stack.
+
+use std::net::SocketAddr;
+
+use arrayvec::ArrayVec;
+use engine::{BURST, Cx, Datagram, Handler, Instant, Mbuf, Outcome, Socket};
+
+use crate::control::Done;
+use crate::locals::{Local, Locals};
+use crate::{App, Endpoint, EndpointConfig, NetError, Rx, RxDrop};
+
+/// Events an app is given in one turn; what is left is the next turn's.
+pub const EVENTS_PER_TURN: usize = 256;
+
+/// The names of [`RxDrop`], at their places.
+const REFUSALS: [&str; RxDrop::ALL.len()] = {
+    let mut names = [""; RxDrop::ALL.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[RxDrop::ALL[i] as usize] = RxDrop::ALL[i].name();
+        i += 1;
+    }
+    names
+};
+
+/// What other threads tell a core that runs Rx.
+pub enum RxCommand<C> {
+    /// Serve an address.
+    #[doc(hidden)]
+    Open { cookie: u64, addr: SocketAddr, client: bool, done: Done },
+    /// Leave an address.
+    #[doc(hidden)]
+    Close { cookie: u64, done: Done },
+    /// For the app.
+    App(C),
+}
+
+/// Rx on one core: the endpoint, and the app that uses it.
+pub struct RxHandler<A: App> {
+    endpoint: Endpoint,
+    locals: Locals,
+    app: A,
+    /// The last turn left events over: the next must not wait.
+    events_left: bool,
+    staged: ArrayVec<(SocketAddr, SocketAddr, Mbuf), BURST>,
+}
+
+impl<A: App> RxHandler<A> {
+    /// An endpoint without addresses, and `app` on it. `seed` decides the epoch and connection ids: give each core and
+    /// each start another.
+    pub fn new(config: EndpointConfig, seed: u64, app: A) -> Self {
+        RxHandler {
+            endpoint: Endpoint::new(config, seed),
+            locals: Locals::default(),
+            app,
+            events_left: false,
+            staged: ArrayVec::new(),
+        }
+    }
+
+    /// Runs `f` on the app with what it may work with.
+    fn with<R>(&mut self, cx: &mut Cx<'_>, f: impl FnOnce(&mut A, &mut Rx<'_>) -> R) -> R {
+        let (now, guard) = (cx.now, cx.guard());
+        let (pool, steering) = cx.split();
+        f(
+            &mut self.app,
+            &mut Rx { now, pool, endpoint: &mut self.endpoint, steering, guard, locals: &self.locals },
+        )
+    }
+
+    fn open(&mut self, cx: &mut Cx<'_>, cookie: u64, addr: SocketAddr, client: bool, done: Done) {
+        match self.endpoint.add_local(addr) {
+            Ok(id) => {
+                self.locals.insert(Local { cookie, id, addr, client });
+                self.with(cx, |app, rx| app.opened(rx, id, addr));
+            }
+            Err(_) => done.refuse(),
+        }
+    }
+
+    fn close(&mut self, cx: &mut Cx<'_>, cookie: u64) {
+        // Unknown if it could not be opened on this core.
+        let Some(Local { id, addr, .. }) = self.locals.remove(cookie) else { return };
+        self.endpoint.remove_local(cx.now, id);
+        self.with(cx, |app, rx| app.closed(rx, id, addr));
+    }
+
+    fn events(&mut self, cx: &mut Cx<'_>) {
+        self.events_left = true;
+        for _ in 0..EVENTS_PER_TURN {
+            let Some(event) = self.endpoint.poll_event() else {
+                self.events_left = false;
+                return;
+            };
+            self.with(cx, |app, rx| app.event(rx, event));
+        }
+    }
+}
+
+/// What the network's answer means for a call; `None`: nothing.
+fn net_error(error: engine::NetError) -> Option<NetError> {
+    Some(match error {
+        engine::NetError::PortUnreachable | engine::NetError::ProtocolUnreachable => {
+            NetError::PortUnreachable
+        }
+        engine::NetError::HostUnreachable
+        | engine::NetError::TimeExceeded
+        | engine::NetError::NeighbourUnresolved => NetError::HostUnreachable,
+        engine::NetError::NetUnreachable => NetError::NetworkUnreachable,
+        engine::NetError::Prohibited => NetError::Prohibited,
+        // The stack has learned the path's MTU and sends fragments from here on.
+        engine::NetError::MessageTooBig { .. } => return None,
+        engine::NetError::ParameterProblem => return None,
+    })
+}
+
+impl<A: App> Handler for RxHandler<A> {
+    type Command = RxCommand<A::Command>;
+
+    const REFUSALS: &'static [&'static str] = &REFUSALS;
+
+    fn input(&mut self, cx: &mut Cx<'_>, socket: &Socket, datagram: Datagram) -> Outcome {
+        let Some(local) = self.locals.by_cookie(socket.cookie()) else {
+            return Outcome::Refused(RxDrop::NoLocal as u8);
+        };
+        match self.endpoint.input(cx.now, cx.pool, local, datagram.peer, datagram.payload) {
+            Ok(()) => Outcome::Consumed,
+            Err(reason) => Outcome::Refused(reason as u8),
+        }
+    }
+
+    fn unreachable(&mut self, cx: &mut Cx<'_>, socket: &Socket, peer: SocketAddr, error: engine::NetError) {
+        if let (Some(local), Some(error)) = (self.locals.by_cookie(socket.cookie()), net_error(error)) {
+            self.endpoint.unreachable(cx.now, local, peer, error);
+        }
+    }
+
+    fn command(&mut self, cx: &mut Cx<'_>, command: Self::Command) {
+        match command {
+            RxCommand::Open { cookie, addr, client, done } => self.open(cx, cookie, addr, client, done),
+            RxCommand::Close { cookie, done } => {
+                self.close(cx, cookie);
+                drop(done);
+            }
+            RxCommand::App(command) => self.with(cx, |app, rx| app.command(rx, command)),
+        }
+    }
+
+    fn expire(&mut self, cx: &mut Cx<'_>) {
+        self.endpoint.expire(cx.now);
+        self.events(cx);
+        self.with(cx, |app, rx| app.expire(rx));
+    }
+
+    fn transmit(&mut self, cx: &mut Cx<'_>) {
+        // Staged by the burst, because the stack needs the core's buffers as much as the endpoint does.
+        while self.endpoint.wants_transmit() {
+            let staged = &mut self.staged;
+            self.endpoint.transmit(cx.now, cx.pool, &mut |_, from, to, payload| {
+                staged.push((from, to, payload));
+                !staged.is_full()
+            });
+            let full = self.staged.is_full();
+            for (from, to, payload) in self.staged.drain(..) {
+                // What the stack cannot send it drops under a name; for the endpoint it is a loss like any other.
+                let _ = cx.send(from, to, payload);
+            }
+            if !full {
+                return;
+            }
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        if self.events_left || self.endpoint.wants_transmit() {
+            return Some(Instant::default());
+        }
+        [self.endpoint.next_timeout(), self.app.next_timeout()].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,89 @@
+//! Reading and writing a call without waiting: what handles and user-ID operations are made of.
+
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use super::api::{Api, lock};
+use super::call_shared::CallShared;
+use super::completion::CallEnd;
+use super::error::CallFailed;
+
+/// Takes received bytes. `Some(0)` is the end of the other side's data; `None` says that there is nothing now.
+///
+/// What came before a call failed is still read, as far as it had reached the ring; then the failure is told.
+pub(super) fn try_recv(
+    api: &Api,
+    shared: &Arc<CallShared>,
+    out: &mut [u8],
+) -> Result<Option<usize>, CallFailed> {
+    let mut ring = lock(&shared.received);
+    let Some(ring) = ring.as_mut() else { return Err(released(shared)) };
+    // Read before the ring: what they promise is in it.
+    let all = shared.received_all.load(Ordering::Acquire);
+    let end = shared.completion.get();
+    let taken = ring.pop_partial_slice(out).0.len();
+    if taken > 0 {
+        let read = shared.bytes_read.load(Ordering::Relaxed) + taken as u64;
+        shared.bytes_read.store(read, Ordering::Release);
+        shared.core_bytes_read.fetch_add(taken as u64, Ordering::Relaxed);
+        // Pairs with the fence in `CoreCall::pull`: it sees the room just made, or we see that it gave up.
+        fence(Ordering::SeqCst);
+        if shared.reader_behind.load(Ordering::Relaxed) && shared.reader_behind.swap(false, Ordering::Relaxed)
+        {
+            api.queue_work(shared);
+        }
+        return Ok(Some(taken));
+    }
+    match end {
+        _ if all => Ok(Some(0)),
+        Some(end) if !end.is_success() => Err(failure(shared, end)),
+        _ => Ok(None),
+    }
+}
+
+/// Whether [`try_recv`] would bring anything but `None`.
+pub(super) fn is_readable(shared: &CallShared) -> bool {
+    let ended = shared.completion.get().is_some_and(|end| !end.is_success());
+    ended
+        || shared.received_all.load(Ordering::Acquire)
+        || lock(&shared.received).as_ref().is_none_or(|r| !r.is_empty())
+}
+
+/// Whether all of the other side's data has been taken.
+pub(super) fn is_at_end(shared: &CallShared) -> bool {
+    // Read before the ring: the last bytes are in it.
+    let all = shared.received_all.load(Ordering::Acquire);
+    all && lock(&shared.received).as_ref().is_some_and(|ring| ring.is_empty())
+}
+
+/// Puts bytes into the send ring, as many as it has room for. `None`: it has none. The core is not told.
+pub(super) fn try_put(shared: &CallShared, bytes: &[u8]) -> Result<Option<usize>, CallFailed> {
+    let mut ring = lock(&shared.to_send);
+    let Some(ring) = ring.as_mut() else { return Err(released(shared)) };
+    if let Some(end) = shared.completion.get() {
+        return Err(failure(shared, end));
+    }
+    if shared.sent_all.load(Ordering::Relaxed) {
+        return Err(CallFailed::SendFinished);
+    }
+    let put = bytes.len() - ring.push_partial_slice(bytes).1.len();
+    Ok((put > 0 || bytes.is_empty()).then_some(put))
+}
+
+/// Says that what is in the send ring is all. The core is not told.
+pub(super) fn finish(shared: &CallShared) {
+    // Release: pairs with the Acquire in `CoreCall::push`; the last bytes are in the ring.
+    shared.sent_all.store(true, Ordering::Release);
+}
+
+/// How a call that has ended shows itself to an operation.
+pub(super) fn failure(shared: &CallShared, end: CallEnd) -> CallFailed {
+    match (end, shared.begin_error.get()) {
+        (CallEnd::NotBegun, Some(error)) => CallFailed::NotBegun(*error),
+        _ => CallFailed::Ended(end),
+    }
+}
+
+fn released(shared: &CallShared) -> CallFailed {
+    CallFailed::Ended(shared.completion.get().unwrap_or(CallEnd::SocketClosed))
+}

@@ -1,0 +1,108 @@
+//! [`Client`]: calls other people's services.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::ServiceId;
+use super::api::Api;
+use super::call::Call;
+use super::call_io;
+use super::call_ref::{CallRef, Service, Work};
+use super::call_shared::CallPeer;
+use super::error::{BindFailed, CallFailed};
+use super::socket_shared::SocketShared;
+use crate::{CallOptions, Role, Target};
+
+/// A socket for calling. Its calls share connections, and run on one core of the engine; clients of an engine take
+/// turns at its cores.
+///
+/// Dropping a client closes it, which releases all its calls and aborts those in progress.
+pub struct Client {
+    api: Arc<Api>,
+    socket: Arc<SocketShared>,
+    core: usize,
+}
+
+impl Client {
+    pub(super) fn open(api: &Arc<Api>) -> Result<Self, BindFailed> {
+        Ok(Client { api: api.clone(), socket: api.open_socket(None, None, None)?, core: api.next_core() })
+    }
+
+    /// Begins a call.
+    pub fn call(&self, peer: SocketAddr, service: ServiceId) -> Result<Call, CallFailed> {
+        self.call_with(Target::new(peer, service.0), CallOptions::default())
+    }
+
+    /// Begins a call with time limits of its own, or in a group of connections of its own.
+    pub fn call_with(&self, target: Target, options: CallOptions) -> Result<Call, CallFailed> {
+        Ok(self.begin(target, options, None)?.0)
+    }
+
+    /// A whole call: sends the request, waits for the reply and returns it.
+    pub fn request(
+        &self,
+        peer: SocketAddr,
+        service: ServiceId,
+        request: &[u8],
+    ) -> Result<Vec<u8>, CallFailed> {
+        let target = Target::new(peer, service.0);
+        let (mut call, put) = self.begin(target, CallOptions::default(), Some(request))?;
+        if put < request.len() {
+            wanted(call.send(&request[put..]).and_then(|()| call.finish()))?;
+        }
+        call.read_all()
+    }
+
+    /// [`request`](Self::request), as a future.
+    pub async fn request_async(
+        &self,
+        peer: SocketAddr,
+        service: ServiceId,
+        request: &[u8],
+    ) -> Result<Vec<u8>, CallFailed> {
+        let target = Target::new(peer, service.0);
+        let (mut call, put) = self.begin(target, CallOptions::default(), Some(request))?;
+        if put < request.len() {
+            let sent = call.send_async(&request[put..]).await;
+            wanted(sent.and_then(|()| call.finish()))?;
+        }
+        call.read_all_async().await
+    }
+
+    /// Begins a call. What there is room for of a whole request goes along with it; returns how much that is.
+    fn begin(
+        &self,
+        target: Target,
+        options: CallOptions,
+        request: Option<&[u8]>,
+    ) -> Result<(Call, usize), CallFailed> {
+        let half = self.api.new_call(&self.socket, None, self.core)?;
+        let held = CallRef::<Service>::first(half.shared.clone());
+        let work = held.share::<Work>().expect("a new call is not queued");
+        let peer = CallPeer { addr: target.peer, service: target.service };
+        let call = Call::new(held, self.api.clone(), self.socket.clone(), Role::Client, peer);
+        let mut put = 0;
+        if let Some(request) = request {
+            put = call_io::try_put(&half.shared, request)?.unwrap_or(0);
+            if put == request.len() {
+                call_io::finish(&half.shared);
+            }
+        }
+        self.api.begin(half, work, target, options)?;
+        Ok((call, put))
+    }
+}
+
+/// A server may reply before it has the whole request: the rest of it is not wanted then, which is no failure.
+fn wanted(sent: Result<(), CallFailed>) -> Result<(), CallFailed> {
+    match sent {
+        Err(CallFailed::Ended(end)) if end.is_success() => Ok(()),
+        sent => sent,
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.api.close_socket(&self.socket);
+    }
+}

@@ -1,0 +1,125 @@
+//! A call of the socket API on its core: moves bytes between the endpoint and the rings of the call's reader and writer.
+
+use std::sync::atomic::{Ordering, fence};
+
+use super::SocketId;
+use super::budget::ReadBudget;
+use super::call_shared::CoreHalf;
+use crate::{CallId, Rx};
+
+/// One call in progress: its endpoint state by name, and its core's half of what threads share.
+pub(crate) struct CoreCall {
+    pub(crate) id: CallId,
+    pub(crate) socket: SocketId,
+    pub(crate) half: Box<CoreHalf>,
+    /// Bytes put into the reader's ring so far.
+    given: u64,
+    send_ended: bool,
+}
+
+impl CoreCall {
+    pub(crate) fn new(id: CallId, socket: SocketId, half: Box<CoreHalf>) -> Self {
+        CoreCall { id, socket, half, given: 0, send_ended: false }
+    }
+
+    /// Moves what the user wants sent from the writer's ring into the endpoint, as far as that has room. True: the
+    /// writer has room again.
+    pub(crate) fn push(&mut self, rx: &mut Rx<'_>) -> bool {
+        if self.send_ended {
+            return self.discard();
+        }
+        let mut moved = false;
+        loop {
+            // Acquire: the last bytes are in the ring before the flag says so, hence the flag is read first.
+            let all_written = self.half.shared.sent_all.load(Ordering::Acquire);
+            let ring = &mut self.half.to_send;
+            let chunk = ring.read_chunk(ring.slots()).expect("so many slots are there");
+            let (bytes, rest) = chunk.as_slices();
+            let last = all_written && rest.is_empty();
+            if bytes.is_empty() && !last {
+                return moved;
+            }
+            match rx.send(self.id, bytes, !last) {
+                Ok(sent) => {
+                    let all_sent = sent == bytes.len();
+                    chunk.commit(sent);
+                    moved |= sent > 0;
+                    let total = self.half.shared.bytes_sent.load(Ordering::Relaxed) + sent as u64;
+                    self.half.shared.bytes_sent.store(total, Ordering::Relaxed);
+                    if !all_sent {
+                        // A `Writable` follows.
+                        return moved;
+                    }
+                    if last {
+                        self.send_ended = true;
+                        return moved;
+                    }
+                }
+                // The call has ended, or the server began its reply and wants no more: the writer must not wait.
+                Err(_) => {
+                    drop(chunk);
+                    self.send_ended = true;
+                    return self.discard();
+                }
+            }
+        }
+    }
+
+    /// Throws away what the writer still brings, once nobody wants it.
+    fn discard(&mut self) -> bool {
+        let ring = &mut self.half.to_send;
+        let unwanted = ring.slots();
+        ring.read_chunk(unwanted).expect("so many slots are there").commit_all();
+        unwanted > 0
+    }
+
+    /// Moves received bytes from the endpoint into the reader's ring, as far as ring and budget have room; the rest
+    /// stays in the endpoint and closes the peer's window. True: the reader has something new.
+    pub(crate) fn pull(&mut self, rx: &mut Rx<'_>, budget: &mut ReadBudget) -> bool {
+        let mut moved = false;
+        while !self.half.shared.received_all.load(Ordering::Relaxed) {
+            let ready = rx.endpoint.recv_ready(self.id);
+            let room = self.half.received.slots();
+            let unread = self.half.received.buffer().capacity() - room;
+            let take = ready.min(room).min(budget.allowance(unread));
+            if take == 0 && ready > 0 {
+                if !self.half.shared.reader_behind.swap(true, Ordering::Relaxed) {
+                    // The reader empties its ring, has its fence, and looks at the flag; one of us sees the other.
+                    fence(Ordering::SeqCst);
+                    continue;
+                }
+                break;
+            }
+            let Ok(read) = self.take_into_ring(rx, take) else { break };
+            moved |= read.bytes > 0 || !read.more;
+            self.given += read.bytes as u64;
+            budget.give(read.bytes);
+            self.half.shared.bytes_received.store(self.given, Ordering::Relaxed);
+            if !read.more {
+                // Release: the bytes before it are in the ring.
+                self.half.shared.received_all.store(true, Ordering::Release);
+            }
+            if read.bytes == 0 {
+                break;
+            }
+        }
+        moved
+    }
+
+    fn take_into_ring(&mut self, rx: &mut Rx<'_>, take: usize) -> Result<crate::Recv, crate::CallError> {
+        let mut chunk = self.half.received.write_chunk(take).expect("so many slots are free");
+        let (first, second) = chunk.as_mut_slices();
+        let mut read = rx.recv(self.id, first)?;
+        if read.more && read.bytes == first.len() && !second.is_empty() {
+            let rest = rx.recv(self.id, second)?;
+            read = crate::Recv { bytes: read.bytes + rest.bytes, more: rest.more };
+        }
+        chunk.commit(read.bytes);
+        Ok(read)
+    }
+
+    /// Given bytes that the reader has not read; final once the call is released.
+    pub(crate) fn unread(&self) -> u64 {
+        self.given - self.half.shared.bytes_read.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,67 @@
+//! The socket API: Rx for threads and tasks.
+//!
+//! Three ways to use it, over the same calls:
+//! - [`Service`] and [`Client`] hand out a [`Call`] each: blocking, `try_` and `async` forms of everything.
+//! - [`Service::serve`] answers on the core itself, with no thread in between.
+//! - [`RxSocket`] has the vocabulary of AF_RXRPC: user IDs, charged accepts, typed messages.
+//!
+//! A call is two objects. Its protocol state belongs to one core's [`Endpoint`](crate::Endpoint); what threads share of
+//! it ([`call_shared`]) is reached by handles, queues and views, and is kept by exactly the references listed in
+//! [`call_ref`]. It has none on its socket: it names it by [`SocketId`]. Cores and threads pass bytes through rings and
+//! never wait for each other; every lock in here is the threads' own.
+//!
+//! Deliberately absent: a dead state, timers for dead calls, deferred release. A call is released by a socket operation,
+//! once, and then it is gone.
+
+mod api;
+mod budget;
+mod call;
+mod call_io;
+mod call_ref;
+mod call_shared;
+mod client;
+mod completion;
+mod config;
+mod core;
+mod core_call;
+mod core_socket;
+mod error;
+mod inline;
+mod message;
+mod rx_engine;
+mod rx_socket;
+mod service;
+mod socket_shared;
+
+pub use self::core::{Charge, SocketApp, SocketCommand};
+pub use call::Call;
+pub use call_shared::{CallPeer, SocketId};
+pub use client::Client;
+pub use completion::CallEnd;
+pub use config::SocketConfig;
+pub use error::{AcceptFailed, BindFailed, CallFailed};
+pub use inline::ServedCall;
+pub use message::Message;
+pub use rx_engine::{IntoAddr, RxApi, RxEngine, StartRx};
+pub use rx_socket::RxSocket;
+pub use service::{InlineServing, Service};
+
+/// The number of a service: what a call is for. 147 is rxperf's, 52 the AFS volume location database's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ServiceId(pub u16);
+
+/// How callers prove who they are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Security {
+    /// They do not (security index 0).
+    #[default]
+    None,
+}
+
+impl Security {
+    /// Callers do not prove who they are.
+    pub fn none() -> Self {
+        Security::None
+    }
+}

@@ -1,0 +1,182 @@
+//! Starting an engine with Rx on its cores, and `engine.rx()`.
+
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, mpsc};
+
+use engine::{Builder, Engine, Report, StartError};
+use rtrb::RingBuffer;
+
+use super::ServiceId;
+use super::api::{Api, CoreLink, Local, lock};
+use super::budget::BytesRead;
+use super::client::Client;
+use super::config::SocketConfig;
+use super::core::SocketApp;
+use super::error::BindFailed;
+use super::rx_socket::RxSocket;
+use super::service::Service;
+use crate::RxControl;
+use crate::handler::RxHandler;
+
+/// Starts engines that speak Rx.
+pub trait StartRx {
+    /// Starts the engine with the socket API of Rx on its cores, within the default limits.
+    fn start_rx(self) -> Result<RxEngine, StartError>;
+
+    /// The same within limits of your own.
+    fn start_rx_with(self, config: SocketConfig) -> Result<RxEngine, StartError>;
+}
+
+impl StartRx for Builder {
+    fn start_rx(self) -> Result<RxEngine, StartError> {
+        self.start_rx_with(SocketConfig::default())
+    }
+
+    fn start_rx_with(self, config: SocketConfig) -> Result<RxEngine, StartError> {
+        let (built, links) = mpsc::channel();
+        let (endpoint, budget, calls) = (config.endpoint.clone(), config.unread_budget, config.calls_max);
+        let engine = self.start_with(move |core| {
+            let read = BytesRead::default();
+            let (ended_here, ended) = RingBuffer::new(calls);
+            // Fails only if the start failed on another core meanwhile.
+            let _ = built.send((core.core, read.clone(), ended));
+            RxHandler::new(endpoint.clone(), core.seed, SocketApp::new(budget, read, ended_here))
+        })?;
+        // Every core is built, or `start_with` had failed; each sent its link before that.
+        let mut links: Vec<_> = links.iter().take(engine.cores()).collect();
+        links.sort_by_key(|(core, ..)| *core);
+        let link = |(core, read, ended)| CoreLink {
+            commands: engine.commands(core),
+            read,
+            ended: Mutex::new(ended),
+        };
+        let api = Arc::new(Api::new(config, links.into_iter().map(link).collect()));
+        Ok(RxEngine { engine, api })
+    }
+}
+
+/// An engine with the socket API of Rx on its cores. It is an [`Engine`] besides.
+pub struct RxEngine {
+    engine: Engine<RxHandler<SocketApp>>,
+    api: Arc<Api>,
+}
+
+impl RxEngine {
+    /// Its Rx sockets.
+    pub fn rx(&self) -> RxApi<'_> {
+        RxApi { engine: &self.engine, api: &self.api }
+    }
+
+    /// Stops the engine and reports what was left. Whoever waits on a socket or call is told that it was shut down.
+    pub fn shutdown(self) -> Report {
+        self.engine.shutdown()
+    }
+}
+
+impl Deref for RxEngine {
+    type Target = Engine<RxHandler<SocketApp>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.engine
+    }
+}
+
+/// What `engine.rx()` can do: make sockets, and say how many calls there are.
+#[derive(Clone, Copy)]
+pub struct RxApi<'e> {
+    engine: &'e Engine<RxHandler<SocketApp>>,
+    api: &'e Arc<Api>,
+}
+
+impl RxApi<'_> {
+    /// Binds an address and takes calls for a service on it. Several services may share an address.
+    pub fn bind(&self, addr: impl IntoAddr, service: ServiceId) -> Result<Service, BindFailed> {
+        Service::bind(self.api, self.local(addr.into_addr()?)?, service)
+    }
+
+    /// A socket to call from.
+    pub fn client(&self) -> Result<Client, BindFailed> {
+        self.open_clients()?;
+        Client::open(self.api)
+    }
+
+    /// A socket in the vocabulary of AF_RXRPC, for calling only.
+    pub fn socket(&self) -> Result<RxSocket, BindFailed> {
+        self.open_clients()?;
+        RxSocket::open(self.api, None, None)
+    }
+
+    /// A socket in the vocabulary of AF_RXRPC that listens. Calls come in as far as accepts are charged, of which there
+    /// may be `backlog`.
+    pub fn listen(
+        &self,
+        addr: impl IntoAddr,
+        service: ServiceId,
+        backlog: usize,
+    ) -> Result<RxSocket, BindFailed> {
+        let local = self.local(addr.into_addr()?)?;
+        RxSocket::open(self.api, Some(local), Some((service, backlog)))
+    }
+
+    /// Calls that somebody holds a reference on: in progress, charged, or not released yet.
+    pub fn live_calls(&self) -> usize {
+        self.api.free_ended();
+        self.api.ledger.live()
+    }
+
+    /// Calls ever begun or charged.
+    pub fn begun_calls(&self) -> u64 {
+        self.api.ledger.begun()
+    }
+
+    /// Opens an address, or finds it open.
+    fn local(&self, addr: SocketAddr) -> Result<Arc<Local>, BindFailed> {
+        let mut locals = lock(&self.api.locals);
+        locals.retain(|_, local| local.strong_count() > 0);
+        let slot = match locals.entry(addr) {
+            Entry::Occupied(slot) => match slot.get().upgrade() {
+                Some(local) => return Ok(local),
+                None => Entry::Occupied(slot),
+            },
+            vacant => vacant,
+        };
+        let local = Arc::new(self.engine.open(addr)?);
+        slot.insert_entry(Arc::downgrade(&local));
+        Ok(local)
+    }
+
+    /// Opens the engine's client ports, once.
+    fn open_clients(&self) -> Result<(), BindFailed> {
+        let _one_at_a_time = lock(&self.api.locals);
+        if self.api.clients.get().is_none() {
+            let _ = self.api.clients.set(self.engine.open_clients()?);
+        }
+        Ok(())
+    }
+}
+
+/// What can be meant as a socket's address. Names are not looked up.
+pub trait IntoAddr {
+    /// The address.
+    fn into_addr(self) -> Result<SocketAddr, BindFailed>;
+}
+
+impl IntoAddr for SocketAddr {
+    fn into_addr(self) -> Result<SocketAddr, BindFailed> {
+        Ok(self)
+    }
+}
+
+impl IntoAddr for &str {
+    fn into_addr(self) -> Result<SocketAddr, BindFailed> {
+        self.parse().map_err(|_| BindFailed::BadAddress { text: self.into() })
+    }
+}
+
+impl<I: Into<IpAddr>> IntoAddr for (I, u16) {
+    fn into_addr(self) -> Result<SocketAddr, BindFailed> {
+        Ok(SocketAddr::new(self.0.into(), self.1))
+    }
+}

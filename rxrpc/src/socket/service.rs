@@ -1,0 +1,175 @@
+//! [`Service`]: a bound address that takes calls for one service.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::api::{Api, Local, lock};
+use super::call::{Call, poll};
+use super::call_ref::{AcceptQueue, CallRef};
+use super::core::{Charge, SocketCommand};
+use super::error::{AcceptFailed, BindFailed};
+use super::inline::{InlineService, ServedCall};
+use super::socket_shared::SocketShared;
+use super::{Security, ServiceId};
+use crate::{Role, ServiceConfig};
+
+/// A bound address with a service, whose calls threads and tasks take.
+///
+/// Calls are accepted ahead of time: for each core as many as the backlog says are charged, and each that is taken is
+/// charged again. Dropping a service closes it, which releases all its calls and aborts those in progress.
+pub struct Service {
+    api: Arc<Api>,
+    socket: Arc<SocketShared>,
+    local: Arc<Local>,
+    /// Charged accepts on each core that no call has used yet.
+    charged: Mutex<Vec<usize>>,
+}
+
+impl Service {
+    pub(super) fn bind(api: &Arc<Api>, local: Arc<Local>, service: ServiceId) -> Result<Self, BindFailed> {
+        let config = ServiceConfig { service: service.0, backlog: api.config.backlog, auto_charge: false };
+        let socket = api.open_socket(Some(local.addr()), Some(config), None)?;
+        let charged = Mutex::new(vec![0; api.cores.len()]);
+        let service = Service { api: api.clone(), socket, local, charged };
+        service.charge();
+        Ok(service)
+    }
+
+    /// Says how callers prove who they are. With [`Security::none`], which is also the default, they do not.
+    pub fn security(self, security: Security) -> Result<Self, BindFailed> {
+        let Security::None = security;
+        Ok(self)
+    }
+
+    /// The bound address.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local.addr()
+    }
+
+    /// Brings the charged accepts of every core up to the backlog, as far as the socket may have calls.
+    fn charge(&self) {
+        let mut charged = lock(&self.charged);
+        for (core, charged) in charged.iter_mut().enumerate() {
+            while *charged < self.api.config.backlog {
+                // The limit on calls: charging goes on when some have ended.
+                let Ok(half) = self.api.new_call(&self.socket, None, core) else { return };
+                let reference = CallRef::<AcceptQueue>::first(half.shared.clone());
+                if !self.api.tell(core, SocketCommand::Charge(Charge::new(reference, half))) {
+                    return;
+                }
+                *charged += 1;
+            }
+        }
+    }
+
+    /// Takes the next call, if there is one.
+    pub fn try_accept(&self) -> Result<Option<Call>, AcceptFailed> {
+        loop {
+            let Some(link) = self.socket.queue().pop() else { break };
+            let shared = link.shared().clone();
+            if shared.is_released() {
+                continue;
+            }
+            if shared.lingering.load(Ordering::Acquire) {
+                // The link is put before the call is looked at: what happens from here on links it anew.
+                drop(link);
+                if shared.completion.get().is_some() {
+                    self.api.release_id(&self.socket, shared.user_id, 0);
+                    self.charge();
+                }
+                continue;
+            }
+            let (Some(held), Some(&peer)) = (link.share(), shared.peer.get()) else { continue };
+            drop(link);
+            lock(&self.charged)[shared.core] -= 1;
+            self.charge();
+            return Ok(Some(Call::new(held, self.api.clone(), self.socket.clone(), Role::Service, peer)));
+        }
+        if self.socket.is_closed() {
+            Err(AcceptFailed::Closed)
+        } else if self.socket.is_dead() {
+            Err(AcceptFailed::Shutdown)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Waits for the next call.
+    pub fn accept(&self) -> Result<Call, AcceptFailed> {
+        self.accept_until(None)
+    }
+
+    /// Waits for the next call, for so long at most.
+    pub fn accept_timeout(&self, timeout: Duration) -> Result<Call, AcceptFailed> {
+        self.accept_until(Some(Instant::now() + timeout))
+    }
+
+    fn accept_until(&self, deadline: Option<Instant>) -> Result<Call, AcceptFailed> {
+        let accepted = self.socket.readable.wait(deadline, || self.try_accept().transpose());
+        accepted.unwrap_or(Err(AcceptFailed::TimedOut))
+    }
+
+    /// Waits for the next call, as a future.
+    pub async fn accept_async(&self) -> Result<Call, AcceptFailed> {
+        poll(|cx| self.socket.readable.poll(cx, || self.try_accept().transpose())).await
+    }
+
+    /// The calls as they come in, until the service is closed or the engine shut down.
+    pub fn incoming(&self) -> impl Iterator<Item = Call> + '_ {
+        std::iter::from_fn(|| self.accept().ok())
+    }
+
+    /// A file descriptor that is readable when [`try_accept`](Self::try_accept) may find something, for an event loop
+    /// of your own. Call `try_accept` until it returns `None`, then [`arm`](Self::arm), before you poll it again.
+    pub fn event_fd(&self) -> std::io::Result<std::os::fd::BorrowedFd<'_>> {
+        self.socket.readable.event_fd()
+    }
+
+    /// Asks for one signal on [`event_fd`](Self::event_fd).
+    pub fn arm(&self) {
+        self.socket.readable.arm_event(|| !self.socket.queue().is_empty() || self.socket.is_dead());
+    }
+
+    /// Answers calls on the cores from here on, each when its request is complete, with no thread in between.
+    ///
+    /// `answer` runs on every core: it must not block. The service recharges itself.
+    pub fn serve(
+        self,
+        answer: impl Fn(&mut ServedCall<'_, '_>) + Send + Sync + 'static,
+    ) -> Result<InlineServing, BindFailed> {
+        let (api, local, service) = (self.api.clone(), self.local.clone(), self.socket.service);
+        drop(self);
+        let config = ServiceConfig { service, backlog: api.config.backlog, auto_charge: true };
+        let inline = InlineService { answer: Arc::new(answer), request_max: api.config.inline_request_max };
+        let socket = api.open_socket(Some(local.addr()), Some(config), Some(inline))?;
+        Ok(InlineServing { api, socket, local })
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.api.close_socket(&self.socket);
+    }
+}
+
+/// A service that the cores answer. Dropping it closes it.
+pub struct InlineServing {
+    api: Arc<Api>,
+    socket: Arc<SocketShared>,
+    local: Arc<Local>,
+}
+
+impl InlineServing {
+    /// The bound address.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local.addr()
+    }
+}
+
+impl Drop for InlineServing {
+    fn drop(&mut self) {
+        self.api.close_socket(&self.socket);
+    }
+}

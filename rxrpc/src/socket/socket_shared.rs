@@ -1,0 +1,117 @@
+//! The half of a socket that threads share: its receive queue, its user-ID tree and how its cores are told things.
+//!
+//! Locks here are the application threads' own. A core owns the far side of its receive ring and never takes one.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rtrb::Consumer;
+
+use super::call_ref::{CallRef, ReceiveQueue as Linked, UserId};
+use super::call_shared::{CallLedger, SocketId};
+use engine::wq::SocketWq;
+
+/// See the module.
+pub(crate) struct SocketShared {
+    pub(crate) id: SocketId,
+    /// The bound address; a client has none of its own.
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) service: u16,
+    /// Counts the socket's calls. It outlives the socket where a call does.
+    pub(crate) ledger: Arc<CallLedger>,
+    closed: AtomicBool,
+    /// Cores that serve the socket.
+    cores_alive: AtomicUsize,
+    /// Something is on the receive queue.
+    pub(crate) readable: SocketWq,
+    queue: Mutex<ReceiveQueue>,
+    pub(crate) ids: Mutex<HashMap<u64, CallRef<UserId>>>,
+}
+
+/// The calls that have something for a reader, each at most once.
+///
+/// A ring from each core, and in front of it what readers put back: a call that they left data behind in. The rings
+/// have room for every call that the socket may have, and a call is on the queue once at most, so they are never full.
+pub(crate) struct ReceiveQueue {
+    put_back: VecDeque<CallRef<Linked>>,
+    rings: Vec<Consumer<CallRef<Linked>>>,
+    /// Where the next search begins, so that no core's calls wait for another's.
+    next: usize,
+}
+
+impl ReceiveQueue {
+    /// The next call that has something. Its link is still set; drop the reference before looking at the call.
+    pub(crate) fn pop(&mut self) -> Option<CallRef<Linked>> {
+        for _ in 0..self.rings.len() {
+            let ring = self.next;
+            self.next = (self.next + 1) % self.rings.len();
+            if let Ok(call) = self.rings[ring].pop() {
+                return Some(call);
+            }
+        }
+        self.put_back.pop_front()
+    }
+
+    /// Queues a call again in which a reader left something.
+    pub(crate) fn put_back(&mut self, call: CallRef<Linked>) {
+        self.put_back.push_back(call);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.put_back.is_empty() && self.rings.iter().all(Consumer::is_empty)
+    }
+}
+
+impl SocketShared {
+    pub(crate) fn new(
+        id: SocketId,
+        local: Option<SocketAddr>,
+        service: u16,
+        ledger: Arc<CallLedger>,
+        rings: Vec<Consumer<CallRef<Linked>>>,
+    ) -> Self {
+        SocketShared {
+            id,
+            local,
+            service,
+            ledger,
+            closed: AtomicBool::new(false),
+            cores_alive: AtomicUsize::new(rings.len()),
+            readable: SocketWq::default(),
+            queue: Mutex::new(ReceiveQueue { put_back: VecDeque::new(), rings, next: 0 }),
+            ids: Mutex::default(),
+        }
+    }
+
+    /// The receive queue, for readers.
+    pub(crate) fn queue(&self) -> MutexGuard<'_, ReceiveQueue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The user-ID tree, for socket operations.
+    pub(crate) fn ids(&self) -> MutexGuard<'_, HashMap<u64, CallRef<UserId>>> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True: this caller closes the socket. False: it was closed already.
+    pub(crate) fn mark_closed(&self) -> bool {
+        !self.closed.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// A core serves the socket no more: it was closed there, or the engine is going down.
+    pub(crate) fn core_left(&self) {
+        self.cores_alive.fetch_sub(1, Ordering::AcqRel);
+        self.readable.wake_all();
+    }
+
+    /// Whether nothing will come any more: every core has left.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.cores_alive.load(Ordering::Acquire) == 0
+    }
+}
