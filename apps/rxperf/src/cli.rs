@@ -1,13 +1,22 @@
 //! `rxline rxperf server` and `rxline rxperf client`.
 
+use crate::load::LoadConfig;
+use crate::{Latency, LoadRun, Op, RunError, ServiceRun, UDP_PORT, Verify, Work};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use cli::{Exit, Live};
+use engine::{Builder, Engine, IpNet};
+use serde_json::json;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// Measure Rx: serve rxperf calls, or make them and verify every byte of the answers
 ///
-/// Speaks the rxperf protocol of OpenAFS and Linux (UDP 7009, service 147). The address given with --address belongs
-/// to rxline, not to the kernel: choose one that no kernel interface has.
+/// Speaks the rxperf protocol of OpenAFS and Linux (UDP 7009, service 147). The address given with --address belongs to
+/// rxline, not to the kernel: choose one that no kernel interface has.
 #[derive(ClapArgs, Debug)]
 #[command(after_help = cli::EXIT_CODES)]
 pub struct Args {
@@ -23,27 +32,50 @@ enum Command {
 
 /// Where our packets come from and go to.
 #[derive(ClapArgs, Debug, Clone)]
-pub struct PortArgs {
-    /// Port: tap:NAME, af_packet:INTERFACE, memory:NAME, ...
+struct PortArgs {
+    /// Port: tap:NAME, af_packet:INTERFACE, ...
     #[arg(long, value_name = "URL")]
-    pub port: String,
+    port: String,
 
-    /// Our own address and its prefix, such as 192.0.2.10/24
+    /// Our own address and its prefix length, such as 192.0.2.10/24
     #[arg(long, value_name = "CIDR")]
-    pub address: String,
+    address: IpNet,
 
     /// Router to other networks
     #[arg(long, value_name = "ADDR")]
-    pub gateway: Option<IpAddr>,
+    gateway: Option<IpAddr>,
 
-    /// CPU to poll on; the first one allowed if not given
-    #[arg(long, value_name = "CPU")]
-    pub core: Option<usize>,
+    /// CPUs to poll on, each with a queue of the port: 0,1; the first one allowed if not given
+    #[arg(long, value_name = "CPUS", value_delimiter = ',')]
+    cores: Vec<usize>,
+
+    /// Packet buffers of each core, 2 KiB each
+    #[arg(long, value_name = "N", default_value_t = 16_384)]
+    buffers: usize,
+}
+
+impl PortArgs {
+    fn core_count(&self) -> usize {
+        self.cores.len().max(1)
+    }
+
+    fn builder(&self, name: &str) -> Builder {
+        let builder = Engine::builder().name(name).port(&*self.port).address(self.address.to_string());
+        let builder = self.gateway.iter().fold(builder, |builder, via| builder.gateway(via.to_string()));
+        if self.cores.is_empty() { builder.core_count(1) } else { builder.cores(self.cores.iter().copied()) }
+    }
 }
 
 /// Serve rxperf calls until SIGINT or SIGTERM
 #[derive(ClapArgs, Debug)]
-pub struct ServerArgs {
+#[command(after_help = "\
+Example:
+  rxline rxperf server --port tap:rx0 --address 192.0.2.10/24
+
+and from the kernel's side of the tap, with OpenAFS's rxdebug:
+  ip address add 192.0.2.1/24 dev rx0; ip link set rx0 up
+  rxdebug 192.0.2.10 7009 -version")]
+struct ServerArgs {
     #[command(flatten)]
     port: PortArgs,
 
@@ -51,18 +83,18 @@ pub struct ServerArgs {
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
 
-    /// Stop after this time
+    /// Stop after so many seconds
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
 
-    /// Figures as one JSON object a second
+    /// Figures on stdout, as one JSON object a second
     #[arg(long)]
     json: bool,
 }
 
 /// What a call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OpArg {
+enum OpArg {
     /// Send a request, receive a reply
     Rpc,
     /// Send bytes
@@ -73,16 +105,25 @@ pub enum OpArg {
     File,
 }
 
+/// What replies must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum VerifyArg {
+    /// What rxline's server makes of each request
+    Digest,
+    /// Zeros, as OpenAFS's and Linux's servers send
+    Zeros,
+}
+
 /// Make rxperf calls, as many at once as asked, each as soon as one ends
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
 Examples:
-  rxline rxperf client --port tap:rx0 --address 192.0.2.20/24 --server 192.0.2.10:7009 --seconds 10
+  rxline rxperf client --port tap:rx1 --address 192.0.2.20/24 --server 192.0.2.10:7009
   rxline rxperf client --port af_packet:veth0 --address 192.0.2.20/24 --server 192.0.2.10:7009 \\
-         --op recv --reply-bytes 1000000 --calls 100 --in-flight 4 --json
+         --op recv --reply-bytes 1000000 --calls 100 --in-flight 4 --verify zeros --json
 
 Exits 1 if any call failed or any byte of an answer was wrong.")]
-pub struct ClientArgs {
+struct ClientArgs {
     #[command(flatten)]
     port: PortArgs,
 
@@ -103,35 +144,175 @@ pub struct ClientArgs {
     reply_bytes: u32,
 
     /// Stop after so many calls
-    #[arg(long, value_name = "N", conflicts_with = "seconds")]
+    #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(1..))]
     calls: Option<u64>,
 
     /// Stop after so many seconds; 5 if neither this nor --calls is given
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seconds: Option<u64>,
 
     /// Calls in progress at once
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=60_000))]
     in_flight: usize,
 
     /// Connections; each carries at most four calls at once
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=16_384))]
     connections: usize,
+
+    /// What replies must be: servers other than rxline's send zeros
+    #[arg(long, value_enum, default_value_t = VerifyArg::Digest)]
+    verify: VerifyArg,
 
     /// Append the four bytes that Linux's rxperf server wants behind a request; OpenAFS's does not take them
     #[arg(long)]
     linux_trailer: bool,
 
     /// Give a call up after so many seconds without an end
-    #[arg(long, value_name = "N", default_value_t = 30)]
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
 
-    /// The summary as one JSON object on the last line of stdout
+    /// The summary as one JSON object, the last line of stdout
     #[arg(long)]
     json: bool,
 }
 
 /// Runs it.
 pub fn run(args: Args) -> ExitCode {
-    cli::Exit::Environment.because("rxperf", format_args!("cannot run {args:?} yet"))
+    let done = match args.command {
+        Command::Server(args) => server(&args),
+        Command::Client(args) => client(&args),
+    };
+    done.map_or_else(|error| exit_for(&error).because("rxperf", &error), ExitCode::from)
+}
+
+fn exit_for(error: &RunError) -> Exit {
+    match error {
+        RunError::Engine(
+            engine::StartError::Port(_) | engine::StartError::Pool(_) | engine::StartError::System(_),
+        ) => Exit::Environment,
+        _ => Exit::Usage,
+    }
+}
+
+/// Set once SIGINT or SIGTERM has come.
+fn interrupted() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, flag.clone()).expect("SIGINT and SIGTERM can be caught");
+    }
+    flag
+}
+
+fn server(args: &ServerArgs) -> Result<Exit, RunError> {
+    let interrupted = interrupted();
+    let listen = args.listen.unwrap_or(SocketAddr::new(args.port.address.addr(), UDP_PORT));
+    let builder = args.port.builder("rxperf server");
+    let service = ServiceRun::start(builder, args.port.core_count(), args.port.buffers, &[listen])?;
+    let mut live = Live::new(args.json);
+    live.show(&format!("serving rxperf on {listen}"));
+    let (started, mut last) = (Instant::now(), 0);
+    let deadline = args.seconds.map(|seconds| started + Duration::from_secs(seconds));
+    let mut next = started + Duration::from_secs(1);
+    while !interrupted.load(Ordering::Relaxed) && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+        sleep(Duration::from_millis(20));
+        if Instant::now() < next {
+            continue;
+        }
+        next += Duration::from_secs(1);
+        let served = service.sum(|f| &f.served);
+        let (failed, received, sent) =
+            (service.sum(|f| &f.failed), service.sum(|f| &f.received), service.sum(|f| &f.sent));
+        let rate = served - std::mem::replace(&mut last, served);
+        if args.json {
+            let line = json!({"served": served, "calls_per_second": rate, "failed": failed, "bytes_received": received, "bytes_sent": sent});
+            println!("{line}");
+        } else {
+            live.show(&format!(
+                "{served} calls served, {rate}/s, {failed} failed, {received} bytes in, {sent} out"
+            ));
+        }
+    }
+    drop(live);
+    let leaks = service.shutdown().leaks();
+    leaks.iter().for_each(|leak| eprintln!("rxline rxperf: {leak}"));
+    Ok(if leaks.is_empty() { Exit::Ok } else { Exit::Failed })
+}
+
+impl ClientArgs {
+    fn config(&self) -> LoadConfig {
+        let op = match self.op {
+            OpArg::Rpc => Op::Rpc,
+            OpArg::Send => Op::Send,
+            OpArg::Recv => Op::Recv,
+            OpArg::File => Op::File,
+        };
+        let verify = match self.verify {
+            VerifyArg::Digest => Verify::Digest,
+            VerifyArg::Zeros => Verify::Zeros,
+        };
+        let (request_bytes, reply_bytes, linux_trailer) =
+            (self.request_bytes, self.reply_bytes, self.linux_trailer);
+        LoadConfig {
+            server: self.server,
+            work: Work { op, request_bytes, reply_bytes, linux_trailer },
+            verify,
+            in_flight: self.in_flight,
+            connections: self.connections,
+            calls_max: self.calls,
+            call_timeout: Duration::from_secs(self.timeout),
+            seed: u64::from(std::process::id()),
+        }
+    }
+
+    fn time_limit(&self) -> Option<Duration> {
+        let seconds = self.seconds.or(if self.calls.is_none() { Some(5) } else { None });
+        seconds.map(Duration::from_secs)
+    }
+}
+
+fn client(args: &ClientArgs) -> Result<Exit, RunError> {
+    let interrupted = interrupted();
+    let builder = args.port.builder("rxperf client");
+    let mut load = LoadRun::start(builder, args.port.core_count(), args.port.buffers, args.config())?;
+    load.begin();
+    let mut live = Live::new(false);
+    let started = Instant::now();
+    let mut next = started + Duration::from_secs(1);
+    while !load.wait_over(next.saturating_duration_since(Instant::now()).min(Duration::from_millis(100))) {
+        let time_is_up = args.time_limit().is_some_and(|limit| started.elapsed() >= limit);
+        if time_is_up || interrupted.load(Ordering::Relaxed) {
+            load.stop();
+            break;
+        }
+        if Instant::now() >= next {
+            next += Duration::from_secs(1);
+            live.show(&live_line(&mut load, started));
+        }
+    }
+    // Every call ends by its own time limit at the latest.
+    load.wait_over(Duration::from_secs(args.timeout + 5));
+    drop(live);
+    let left = load.sum(|f| &f.begun) - load.sum(|f| &f.ended);
+    let mut summary = load.summary();
+    summary.lose(left);
+    load.shutdown().leaks().iter().for_each(|leak| eprintln!("rxline rxperf: {leak}"));
+    if args.json {
+        println!("{}", serde_json::to_string(&summary).expect("plain data"));
+    } else {
+        print!("{summary}");
+    }
+    Ok(if summary.holds() { Exit::Ok } else { Exit::Failed })
+}
+
+/// The last second, in a line.
+fn live_line(load: &mut LoadRun, started: Instant) -> String {
+    let interval = load.interval();
+    let Latency { p50, p99, .. } = Latency::of(&interval);
+    let in_flight = load.sum(|f| &f.begun) - load.sum(|f| &f.ended);
+    format!(
+        "{:>4.0} s  {:>8} calls/s  {in_flight} in flight  p50 {p50:.0} us  p99 {p99:.0} us  {} failed",
+        started.elapsed().as_secs_f64(),
+        interval.verified(),
+        interval.failed()
+    )
 }

@@ -1,0 +1,198 @@
+//! Services and loads on engines of their own, as the command line and other apps run them.
+
+use crate::figures::Counter;
+use crate::load::{Load, LoadCommand, LoadConfig, LoadFigures, Tally};
+use crate::service::{PerfService, ServiceFigures};
+use crate::summary::Summary;
+use engine::{Builder, Engine, StartError};
+use rxrpc::{ClientPorts, EndpointConfig, OpenError, OpenLocal, RxControl, RxHandler};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+/// Why a service or a load did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Ports, addresses, memory or CPUs.
+    #[error(transparent)]
+    Engine(#[from] StartError),
+    /// The address to serve on.
+    #[error("cannot serve on {address}: {error}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        error: OpenError,
+    },
+    /// The ports to call from.
+    #[error("cannot open ports to call from: {0}")]
+    Clients(OpenError),
+}
+
+/// How many calls may be open at an endpoint beyond those that are expected.
+const SPARE_CALLS: usize = 1024;
+
+/// A running rxperf service.
+pub struct ServiceRun {
+    // Closed before the engine stops.
+    listeners: Vec<OpenLocal<Infallible>>,
+    engine: Engine<RxHandler<PerfService>>,
+    figures: Vec<Arc<ServiceFigures>>,
+}
+
+impl ServiceRun {
+    /// Starts an engine of `cores` cores and pools of `buffers` that serves on these addresses.
+    pub fn start(
+        builder: Builder,
+        cores: usize,
+        buffers: usize,
+        listen: &[SocketAddr],
+    ) -> Result<Self, RunError> {
+        let figures: Vec<_> = (0..cores).map(|_| Arc::new(ServiceFigures::default())).collect();
+        let (addresses, of_core) = (listen.to_vec(), figures.clone());
+        let engine = builder.pool_buffers(buffers).start_with(move |info| {
+            let mut endpoint = EndpointConfig::for_pool(buffers);
+            endpoint.version = concat!("rxline rxperf ", env!("CARGO_PKG_VERSION")).into();
+            endpoint.calls_max = crate::service::CALLS_MAX + SPARE_CALLS;
+            let service = PerfService::new(addresses.clone(), of_core[info.core].clone());
+            RxHandler::new(endpoint, info.seed, service)
+        })?;
+        let open = |&address| engine.open(address).map_err(|error| RunError::Listen { address, error });
+        let listeners = listen.iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Self { listeners, engine, figures })
+    }
+
+    /// The sum over all cores of one of the figures.
+    pub fn sum(&self, figure: impl Fn(&ServiceFigures) -> &Counter) -> u64 {
+        self.figures.iter().map(|figures| figure(figures).get()).sum()
+    }
+
+    /// The engine's figures.
+    pub fn stats(&self) -> engine::EngineStats {
+        self.engine.stats()
+    }
+
+    /// Aborts what is in progress and stops.
+    pub fn shutdown(self) -> engine::Report {
+        drop(self.listeners);
+        self.engine.shutdown()
+    }
+}
+
+/// A running load.
+pub struct LoadRun {
+    // Closed before the engine stops.
+    clients: ClientPorts<LoadCommand>,
+    engine: Engine<RxHandler<Load>>,
+    figures: Vec<Arc<LoadFigures>>,
+    /// A tally to trade with each core.
+    spare: Vec<Option<Box<Tally>>>,
+    total: Tally,
+    started: Option<Instant>,
+}
+
+/// How long a core may take to trade tallies. Its loop takes microseconds; a loaded machine may starve its thread.
+const TRADE_MAX: Duration = Duration::from_secs(5);
+
+impl LoadRun {
+    /// Starts an engine of `cores` cores and pools of `buffers`, ready to call. Calls, connections and limits of `config`
+    /// are divided among the cores.
+    pub fn start(
+        builder: Builder,
+        cores: usize,
+        buffers: usize,
+        config: LoadConfig,
+    ) -> Result<Self, RunError> {
+        let figures: Vec<_> = (0..cores).map(|_| Arc::new(LoadFigures::default())).collect();
+        let of_core = figures.clone();
+        let engine = builder.pool_buffers(buffers).start_with(move |info| {
+            let mut endpoint = EndpointConfig::for_pool(buffers);
+            endpoint.version = concat!("rxline rxperf ", env!("CARGO_PKG_VERSION")).into();
+            endpoint.calls_max = config.in_flight + SPARE_CALLS;
+            endpoint.bundle_waiting_max = config.in_flight;
+            let load = Load::new(config.share(info.core, cores), of_core[info.core].clone());
+            RxHandler::new(endpoint, info.seed, load)
+        })?;
+        let clients = engine.open_clients().map_err(RunError::Clients)?;
+        let spare = (0..cores).map(|_| Some(Box::default())).collect();
+        Ok(Self { clients, engine, figures, spare, total: Tally::default(), started: None })
+    }
+
+    fn tell(&self, command: impl Fn() -> LoadCommand) {
+        // A core that does not listen has ended with its engine; `shutdown` reports it.
+        (0..self.engine.cores()).for_each(|core| drop(self.engine.tell(core, command())));
+    }
+
+    /// Begins to call.
+    pub fn begin(&mut self) {
+        self.started = Some(Instant::now());
+        self.tell(|| LoadCommand::Start);
+    }
+
+    /// Begins no further call.
+    pub fn stop(&self) {
+        self.tell(|| LoadCommand::Stop);
+    }
+
+    /// Whether the last call has begun and ended, on all cores.
+    pub fn is_over(&self) -> bool {
+        self.figures.iter().all(|figures| figures.is_over())
+    }
+
+    /// Waits until it is over. False: it is not, and the time is up.
+    pub fn wait_over(&self, at_most: Duration) -> bool {
+        let deadline = Instant::now() + at_most;
+        while !self.is_over() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+
+    /// The sum over all cores of one of the figures.
+    pub fn sum(&self, figure: impl Fn(&LoadFigures) -> &Counter) -> u64 {
+        self.figures.iter().map(|figures| figure(figures).get()).sum()
+    }
+
+    /// What was counted since the last time this was asked, over all cores.
+    pub fn interval(&mut self) -> Tally {
+        let mut interval = Tally::default();
+        for core in 0..self.engine.cores() {
+            let Some(spare) = self.spare[core].take() else { continue };
+            let (back, traded) = sync_channel(1);
+            let _ = self.engine.tell(core, LoadCommand::Trade(spare, back));
+            // A core that does not answer has ended, and what it counted is lost with it.
+            if let Ok(tally) = traded.recv_timeout(TRADE_MAX) {
+                interval.add(&tally);
+                self.spare[core] = Some(tally);
+            }
+        }
+        self.total.add(&interval);
+        interval
+    }
+
+    /// The result so far. A call that has not ended counts as none.
+    pub fn summary(&mut self) -> Summary {
+        let took = self.started.map_or(Duration::ZERO, |started| started.elapsed());
+        self.interval();
+        let mut summary = Summary::new(&self.total, took);
+        (summary.bytes_sent, summary.bytes_received) = (self.sum(|f| &f.sent), self.sum(|f| &f.received));
+        summary.add_drops(&self.engine.stats());
+        summary
+    }
+
+    /// The engine's figures.
+    pub fn stats(&self) -> engine::EngineStats {
+        self.engine.stats()
+    }
+
+    /// Aborts what is in progress and stops.
+    pub fn shutdown(self) -> engine::Report {
+        drop(self.clients);
+        self.engine.shutdown()
+    }
+}
