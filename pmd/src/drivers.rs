@@ -2,6 +2,7 @@
 
 pub(crate) mod memory;
 pub(crate) mod null;
+pub(crate) mod sim;
 
 use std::sync::Arc;
 

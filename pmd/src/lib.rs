@@ -5,6 +5,7 @@
 //!
 //! Deliberately absent: protocols (the engine's), threads, and any clock but the one in [`time`].
 
+pub mod checksum;
 mod core_slot;
 mod counters;
 mod drivers;

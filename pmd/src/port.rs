@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 pub use crate::counters::{Drops, QueueStats};
-use crate::drivers::{memory, null};
+use crate::drivers::{memory, null, sim};
 use crate::mac::MacAddr;
 use crate::mbuf::Burst;
 use crate::pool::Pool;
@@ -220,8 +220,11 @@ impl QueuesOnce {
 type Opener = fn(Url<'_>, &OpenOptions) -> Result<Box<dyn Port>, PortError>;
 
 /// Each driver with the form of its URL.
-const DRIVERS: &[(&str, &str, Opener)] =
-    &[("memory", "memory:NAME", memory::open), ("null", "null:", null::open)];
+const DRIVERS: &[(&str, &str, Opener)] = &[
+    ("memory", "memory:NAME", memory::open),
+    ("null", "null:", null::open),
+    ("sim", "sim:OPTIONS@URL", sim::open),
+];
 
 /// Opens a port by its URL; the part before the first colon chooses the driver.
 pub fn open(url: &str, options: &OpenOptions) -> Result<Box<dyn Port>, PortError> {

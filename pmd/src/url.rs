@@ -13,10 +13,9 @@ pub(crate) struct Url<'a> {
     rest: &'a str,
     head: &'a str,
     options: RefCell<Vec<(&'a str, &'a str)>>,
-    known: RefCell<Vec<&'static str>>,
+    known: RefCell<Vec<String>>,
 }
 
-#[allow(dead_code, reason = "drivers follow")]
 impl<'a> Url<'a> {
     pub(crate) fn parse(text: &'a str) -> Url<'a> {
         let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
@@ -57,8 +56,8 @@ impl<'a> Url<'a> {
     }
 
     /// The value of option `key`; an option written twice is left over and refused.
-    pub(crate) fn take(&self, key: &'static str) -> Option<&'a str> {
-        self.known.borrow_mut().push(key);
+    pub(crate) fn take(&self, key: &str) -> Option<&'a str> {
+        self.known.borrow_mut().push(key.to_owned());
         let mut options = self.options.borrow_mut();
         let at = options.iter().position(|option| option.0 == key)?;
         Some(options.remove(at).1)
@@ -67,7 +66,7 @@ impl<'a> Url<'a> {
     /// A whole number within `range`.
     pub(crate) fn number(
         &self,
-        key: &'static str,
+        key: &str,
         range: std::ops::RangeInclusive<u64>,
     ) -> Result<Option<u64>, PortError> {
         let Some(text) = self.take(key) else { return Ok(None) };
@@ -76,17 +75,17 @@ impl<'a> Url<'a> {
         number.map(Some).ok_or_else(|| self.bad(format!("{key}={text}"), mend()))
     }
 
-    /// A probability; 0 when it is not given.
-    pub(crate) fn probability(&self, key: &'static str) -> Result<f64, PortError> {
-        let Some(text) = self.take(key) else { return Ok(0.0) };
+    /// A probability.
+    pub(crate) fn probability(&self, key: &str) -> Result<Option<f64>, PortError> {
+        let Some(text) = self.take(key) else { return Ok(None) };
         let value: Option<f64> = text.parse().ok().filter(|value| (0.0..=1.0).contains(value));
-        value.ok_or_else(|| {
+        value.map(Some).ok_or_else(|| {
             self.bad(format!("{key}={text}"), "write a probability from 0 to 1, as in 0.02".into())
         })
     }
 
     /// A time as in `250us`, `1.5ms`, `2s`.
-    pub(crate) fn duration(&self, key: &'static str) -> Result<Option<Duration>, PortError> {
+    pub(crate) fn duration(&self, key: &str) -> Result<Option<Duration>, PortError> {
         let Some(text) = self.take(key) else { return Ok(None) };
         let units = [("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3), ("s", 1.0)];
         let value = with_unit(text, &units).filter(|seconds| *seconds <= 3600.0).map(Duration::from_secs_f64);
@@ -99,7 +98,7 @@ impl<'a> Url<'a> {
     }
 
     /// A rate in bits a second, as in `10M`, `2.5Gbit`.
-    pub(crate) fn rate(&self, key: &'static str) -> Result<Option<f64>, PortError> {
+    pub(crate) fn rate(&self, key: &str) -> Result<Option<f64>, PortError> {
         let Some(text) = self.take(key) else { return Ok(None) };
         let units = [("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9)];
         let value =

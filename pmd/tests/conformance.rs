@@ -16,6 +16,18 @@ fn memory() {
 }
 
 #[test]
+fn sim_without_impairments() {
+    let [a, b] = ["sim:seed=3@memory:wrapped,ring=2048", "sim:seed=4@memory:wrapped"].map(str::to_owned);
+    suite::run(&Wire { urls: [a, b], lossless: false, bounded: false });
+}
+
+#[test]
+fn sim_with_delay() {
+    let [a, b] = ["sim:delay=300us,limit=8192@memory:late,ring=4096", "memory:late"].map(str::to_owned);
+    suite::run(&Wire { urls: [a, b], lossless: false, bounded: false });
+}
+
+#[test]
 fn a_memory_wire_has_two_ends_and_four_queues() {
     let mut first = open("memory:four,queues=4").unwrap();
     assert_eq!((first.info().queues_max, first.link()), (4, LinkState::Down));

@@ -41,6 +41,11 @@ pub enum Need {
 }
 
 impl AckState {
+    /// The state of a new call, whose peer may send up to `edge` before it is told more.
+    pub fn new(edge: u32) -> Self {
+        Self { edge, ..Self::default() }
+    }
+
     /// Raises the flag. What shows a hole is not hidden by a mere request that comes later.
     pub fn raise(&mut self, reason: AckReason, serial: u32) {
         let keep = matches!(self.due, Some((AckReason::OutOfSequence, _)))
@@ -78,6 +83,7 @@ impl AckState {
     /// Turns a delayed ACK that is due into one to be sent.
     pub fn expire(&mut self, now: Instant) {
         if self.delayed.is_some_and(|at| at <= now) {
+            self.delayed = None;
             let serial = self.serial;
             self.raise(AckReason::Delay, serial);
         }

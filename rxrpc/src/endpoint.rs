@@ -1,76 +1,160 @@
 //! [`Endpoint`]: everything that one core knows of Rx.
 //!
 //! No clock, no I/O, no thread, no source of randomness but its seed: `input` takes datagrams, `transmit` gives them,
-//! `expire` is told the time, and what happened comes out of `poll_event`.
+//! `expire` is told the time, and what happened comes out of `poll_event`. This file is the public face; what it does
+//! is in the files named after it: input, output, expire, finish, conn_client, conn_service, transfer.
 
+use crate::call::Call;
+use crate::conn::{Conn, ConnKey, KeyedHash};
+use crate::conn_client::{Bundle, BundleIndex};
+use crate::error::code;
+use crate::finish::event_call;
+use crate::local::Local;
+use crate::peer::Peer;
+use crate::probe::Question;
+use crate::shared::{Keyed, Shared};
+use crate::slab::Slab;
 use crate::wire::debug::DebugRequest;
 use crate::{
-    BeginError, CallError, CallId, CallOptions, CallView, Completion, ConnView, EndpointConfig, Event,
-    ListenError, LocalError, LocalId, LocalView, NetError, PeerView, RxDrop, RxStats, ServiceConfig, Target,
+    BeginError, BundleId, CallId, CallOptions, CallView, Completion, ConnId, ConnView, EndpointConfig, Event,
+    ListenError, LocalError, LocalId, LocalView, NetError, PeerId, PeerView, Role, RxDrop, RxStats,
+    ServiceConfig, Target,
 };
 use pmd::{Instant, Mbuf, Pool};
 use std::net::SocketAddr;
 
-/// What `recv` brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recv {
-    /// Bytes written to the caller's buffer.
-    pub bytes: usize,
-    /// Whether more may follow. False: that was the end, and all of it has been read.
-    pub more: bool,
+/// The protocol core. See the module's head.
+pub struct Endpoint {
+    pub(crate) shared: Shared,
+    pub(crate) calls: Slab<CallId, Call>,
+    pub(crate) conns: Slab<ConnId, Conn>,
+    pub(crate) peers: Slab<PeerId, Peer>,
+    pub(crate) locals: Slab<LocalId, Local>,
+    pub(crate) bundles: Slab<BundleId, Bundle>,
+    pub(crate) conn_index: Keyed<ConnKey, ConnId>,
+    pub(crate) peer_index: Keyed<(LocalId, SocketAddr), PeerId>,
+    pub(crate) bundle_index: BundleIndex,
+    /// The connection found last.
+    pub(crate) last_conn: Option<(ConnKey, ConnId)>,
+    pub(crate) epoch: u32,
+    pub(crate) next_cid: u32,
+    /// Connections whose client has not proved who it is.
+    pub(crate) unsecured: usize,
+    pub(crate) stray_tokens: u64,
+    pub(crate) stray_at: Instant,
+    pub(crate) questions: Vec<Question>,
+    pub(crate) unsent_questions: usize,
+    pub(crate) question_number: u32,
 }
 
-/// The protocol core. See the module's head.
-pub struct Endpoint {}
-
 impl Endpoint {
-    /// An endpoint without addresses. `seed` decides its epoch and connection ids.
+    /// An endpoint without addresses. `seed` decides its epoch, its connection ids and the key of its hash tables.
     pub fn new(config: EndpointConfig, seed: u64) -> Self {
-        let _ = (config, seed);
-        unimplemented!()
+        let mut random = fastrand::Rng::with_seed(seed);
+        let hash = KeyedHash(random.u64(..), random.u64(..));
+        let shared = Shared::new(config);
+        let config = &shared.config;
+        Self {
+            calls: Slab::new(config.calls_max),
+            conns: Slab::new(config.conns_max),
+            peers: Slab::new(config.peers_max),
+            locals: Slab::new(config.locals_max),
+            bundles: Slab::new(config.bundles_max),
+            conn_index: Keyed::with_hasher(hash),
+            peer_index: Keyed::with_hasher(hash),
+            bundle_index: BundleIndex::with_hasher(hash),
+            last_conn: None,
+            // The high bit would ask servers to take our packets from any address.
+            epoch: random.u32(1..1 << 31),
+            next_cid: random.u32(..) << 2,
+            unsecured: 0,
+            stray_tokens: u64::from(config.stray_replies_per_second),
+            stray_at: Instant::default(),
+            questions: Vec::new(),
+            unsent_questions: 0,
+            question_number: random.u32(..) >> 8,
+            shared,
+        }
     }
+
     /// The configuration, brought into the range that the protocol allows.
     pub fn config(&self) -> &EndpointConfig {
-        unimplemented!()
+        &self.shared.config
     }
+}
 
+/// Addresses and services.
+impl Endpoint {
     /// Serves an address: client calls start from it, services are offered on it.
     pub fn add_local(&mut self, addr: SocketAddr) -> Result<LocalId, LocalError> {
-        let _ = addr;
-        unimplemented!()
-    }
-    /// Leaves an address: all its calls are aborted and released, its connections and services forgotten. No event
-    /// follows for them.
-    pub fn remove_local(&mut self, now: Instant, local: LocalId) {
-        let _ = (now, local);
-        unimplemented!()
-    }
-    /// The address of a local.
-    pub fn local_addr(&self, local: LocalId) -> Option<SocketAddr> {
-        let _ = local;
-        unimplemented!()
-    }
-    /// Offers a service.
-    pub fn listen(&mut self, local: LocalId, service: ServiceConfig) -> Result<(), ListenError> {
-        let _ = (local, service);
-        unimplemented!()
-    }
-    /// Offers it no more: new calls are answered with an abort, those in progress go on.
-    pub fn unlisten(&mut self, local: LocalId, service: u16) -> Result<(), ListenError> {
-        let _ = (local, service);
-        unimplemented!()
-    }
-    /// Charges `n` more accepts. Returns how many are charged now.
-    pub fn charge(&mut self, local: LocalId, service: u16, n: usize) -> Result<usize, ListenError> {
-        let _ = (local, service, n);
-        unimplemented!()
-    }
-    /// Refuses an incoming call: aborts and releases it.
-    pub fn reject(&mut self, now: Instant, call: CallId, code: i32) {
-        let _ = (now, call, code);
-        unimplemented!()
+        if self.locals.iter().any(|(_, local)| local.addr == addr && !local.closing) {
+            return Err(LocalError::InUse(addr));
+        }
+        let limit = self.locals.limit();
+        let (id, local) = self.locals.insert().ok_or(LocalError::TooMany { limit })?;
+        local.addr = addr;
+        Ok(id)
     }
 
+    /// Leaves an address: all its calls are aborted and released, its connections and services forgotten. No event
+    /// follows for them. The aborts go out with the next `transmit`.
+    pub fn remove_local(&mut self, now: Instant, id: LocalId) {
+        let Some(local) = self.locals.get_mut(id) else { return };
+        local.closing = true;
+        local.services.clear();
+        let mut at = 0;
+        while let Some(call_id) = self.calls.next_from(at) {
+            at = call_id.slot() + 1;
+            if self.calls.get(call_id).is_some_and(|call| call.local == id) {
+                self.release_call(now, call_id);
+            }
+        }
+        let mut at = 0;
+        while let Some(conn_id) = self.conns.next_from(at) {
+            at = conn_id.slot() + 1;
+            if self.conns.get(conn_id).is_some_and(|conn| conn.local == id) {
+                self.end_conn(now, conn_id, Completion::LocalAbort(code::USER_ABORT));
+            }
+        }
+        if self.locals.get(id).is_some_and(|local| local.conns == 0) {
+            self.locals.remove(id);
+        }
+    }
+
+    /// The address of a local.
+    pub fn local_addr(&self, local: LocalId) -> Option<SocketAddr> {
+        self.locals.get(local).filter(|local| !local.closing).map(|local| local.addr)
+    }
+
+    /// Offers a service.
+    pub fn listen(&mut self, local: LocalId, service: ServiceConfig) -> Result<(), ListenError> {
+        self.open_local(local)?.listen(service)
+    }
+
+    /// Offers it no more: new calls are answered with an abort, those in progress go on.
+    pub fn unlisten(&mut self, local: LocalId, service: u16) -> Result<(), ListenError> {
+        self.open_local(local)?.unlisten(service)
+    }
+
+    /// Charges `n` more accepts. Returns how many are charged now.
+    pub fn charge(&mut self, local: LocalId, service: u16, n: usize) -> Result<usize, ListenError> {
+        let offered = self.open_local(local)?.service(service);
+        offered.ok_or(ListenError::UnknownService { service })?.charge(n)
+    }
+
+    fn open_local(&mut self, local: LocalId) -> Result<&mut Local, ListenError> {
+        self.locals.get_mut(local).filter(|local| !local.closing).ok_or(ListenError::UnknownLocal)
+    }
+
+    /// Refuses an incoming call: aborts and releases it.
+    pub fn reject(&mut self, now: Instant, call: CallId, code: i32) {
+        self.abort(now, call, code);
+        self.release(now, call);
+    }
+}
+
+/// Packets and time.
+impl Endpoint {
     /// Takes a UDP payload that came to `local` from `peer`. `Ok`: the protocol consumed it; otherwise it was dropped
     /// for the reason given and counted under it.
     pub fn input(
@@ -81,43 +165,77 @@ impl Endpoint {
         peer: SocketAddr,
         payload: Mbuf,
     ) -> Result<(), RxDrop> {
-        let _ = (now, pool, local, peer, payload);
-        unimplemented!()
+        self.shared.stats.datagrams += 1;
+        let result = self.input_datagram(now, pool, local, peer, payload);
+        match result {
+            Ok(()) => self.shared.stats.consumed += 1,
+            Err(reason) => self.shared.stats.drops[reason as usize] += 1,
+        }
+        result
     }
+
     /// The network says that what we sent from `local` to `peer` cannot arrive.
     pub fn unreachable(&mut self, now: Instant, local: LocalId, peer: SocketAddr, error: NetError) {
-        let _ = (now, local, peer, error);
-        unimplemented!()
+        self.input_unreachable(now, local, peer, error);
     }
+
     /// Runs the timers that are due.
     pub fn expire(&mut self, now: Instant) {
-        let _ = now;
-        unimplemented!()
+        self.expire_all(now);
     }
+
     /// When `expire` has something to do next. May be early, never late.
     pub fn next_timeout(&self) -> Option<Instant> {
-        unimplemented!()
+        match (self.shared.wheel.next(), self.shared.starved_at) {
+            (Some(wheel), Some(starved)) => Some(wheel.min(starved)),
+            (wheel, starved) => wheel.or(starved),
+        }
     }
+
     /// Whether `transmit` has something to send.
     pub fn wants_transmit(&self) -> bool {
-        unimplemented!()
+        !self.shared.work.is_empty() || !self.shared.replies.is_empty() || self.unsent_questions > 0
     }
-    /// Hands out packets until there are none, the pool is empty, or `send` says stop with false. `send` has taken the
-    /// packet either way.
+
+    /// Hands out packets (from where, to where) until there are none, the pool is empty, or `send` says stop with
+    /// false. `send` has taken the packet either way.
     pub fn transmit(
         &mut self,
         now: Instant,
         pool: &mut Pool,
         send: &mut dyn FnMut(LocalId, SocketAddr, SocketAddr, Mbuf) -> bool,
     ) {
-        let _ = (now, pool, send);
-        unimplemented!()
-    }
-    /// The next thing that happened.
-    pub fn poll_event(&mut self) -> Option<Event> {
-        unimplemented!()
+        self.send_questions(pool);
+        self.transmit_all(now, pool, send);
     }
 
+    /// The next thing that happened. Events of calls that were released in the meantime are left out.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        while let Some(event) = self.shared.events.pop_front() {
+            let Some(id) = event_call(&event) else { return Some(event) };
+            let Some(call) = self.calls.get_mut(id) else { continue };
+            match event {
+                Event::Readable { .. } => call.readable_queued = false,
+                Event::Writable { .. } => call.writable_queued = false,
+                Event::Incoming { local, service, .. } => self.recharge(local, service),
+                _ => {}
+            }
+            return Some(event);
+        }
+        None
+    }
+
+    /// A call that came in has been taken: its place is charged again, where the service is so configured.
+    fn recharge(&mut self, local: LocalId, service: u16) {
+        let offered = self.locals.get_mut(local).and_then(|local| local.service(service));
+        if let Some(service) = offered.filter(|service| service.config.auto_charge) {
+            service.charged = (service.charged + 1).min(service.config.backlog);
+        }
+    }
+}
+
+/// Calls. Their data is moved in transfer.rs.
+impl Endpoint {
     /// Begins a call. It may be sent on at once, even while it waits in line for a place on a connection.
     pub fn begin(
         &mut self,
@@ -126,87 +244,108 @@ impl Endpoint {
         target: Target,
         options: CallOptions,
     ) -> Result<CallId, BeginError> {
-        let _ = (now, local, target, options);
-        unimplemented!()
+        if self.local_addr(local).is_none() {
+            return Err(BeginError::UnknownLocal);
+        }
+        if self.calls.is_full() {
+            return Err(BeginError::TooManyCalls { limit: self.calls.limit() });
+        }
+        let conns_max = options.bundle_conns_max.unwrap_or(self.shared.config.bundle_conns_max);
+        let bundle_id = self.bundle_for(local, target, conns_max)?;
+        let bundle = self.bundles.get(bundle_id).expect("found or made");
+        let (line, no_conns) = (bundle.waiting.len(), bundle.conns.is_empty());
+        // Whoever stands in line already goes first.
+        let place = if line == 0 { self.take_place(now, bundle_id) } else { None };
+        if place.is_none() {
+            let limit = self.shared.config.bundle_waiting_max;
+            if no_conns {
+                self.drop_bundle_if_unused(bundle_id);
+                return Err(BeginError::TooManyConns { limit: self.conns.limit() });
+            }
+            if line >= limit {
+                return Err(BeginError::LineFull { peer: target.peer, limit });
+            }
+        }
+        let id = self.new_client_call(now, local, target, options, bundle_id);
+        match (place, self.bundles.get_mut(bundle_id)) {
+            (Some(place), _) => self.attach(now, id, place),
+            (None, Some(bundle)) => {
+                bundle.waiting.push_back(id);
+                self.shared.stats.calls_waited += 1;
+            }
+            (None, None) => unreachable!("the bundle was there"),
+        }
+        Ok(id)
     }
-    /// Bytes that `send` would take now. Once it is zero, a `Writable` follows when there is room again.
-    pub fn send_room(&self, call: CallId) -> usize {
-        let _ = call;
-        unimplemented!()
-    }
-    /// Copies bytes into the call; the direction ends with the first `send` that has `more` false and took everything.
-    /// Returns the bytes taken; when that is short, a `Writable` follows.
-    pub fn send(
+
+    fn new_client_call(
         &mut self,
         now: Instant,
-        pool: &mut Pool,
-        call: CallId,
-        bytes: &[u8],
-        more: bool,
-    ) -> Result<usize, CallError> {
-        let _ = (now, pool, call, bytes, more);
-        unimplemented!()
+        local: LocalId,
+        target: Target,
+        options: CallOptions,
+        bundle: BundleId,
+    ) -> CallId {
+        let (id, call) = self.calls.insert().expect("there is room");
+        (call.id, call.role, call.user, call.announced) = (id, Role::Client, options.user, true);
+        (call.local, call.addr, call.service, call.bundle) =
+            (local, target.peer, target.service, Some(bundle));
+        let d = &mut call.deadlines;
+        d.began = now;
+        d.hard = options.hard_timeout.map(|timeout| now + timeout);
+        d.idle = options.idle_timeout;
+        d.dead = options.dead_timeout.unwrap_or(self.shared.config.dead);
+        call.rearm(&mut self.shared);
+        self.shared.stats.calls_begun += 1;
+        id
     }
-    /// The same for a buffer, without a copy where its size allows. `Some`: what found no room; try after `Writable`.
-    pub fn send_mbuf(
-        &mut self,
-        now: Instant,
-        pool: &mut Pool,
-        call: CallId,
-        data: Mbuf,
-        more: bool,
-    ) -> Result<Option<Mbuf>, CallError> {
-        let _ = (now, pool, call, data, more);
-        unimplemented!()
-    }
-    /// Reads in-order data.
-    pub fn recv(&mut self, now: Instant, call: CallId, out: &mut [u8]) -> Result<Recv, CallError> {
-        let _ = (now, call, out);
-        unimplemented!()
-    }
-    /// Takes the next packet's payload, without a copy, and whether more may follow. `None`: nothing now. The end may
-    /// come with an empty buffer.
-    pub fn recv_mbuf(&mut self, now: Instant, call: CallId) -> Result<Option<(Mbuf, bool)>, CallError> {
-        let _ = (now, call);
-        unimplemented!()
-    }
-    /// Bytes that `recv` would bring now.
-    pub fn recv_ready(&self, call: CallId) -> usize {
-        let _ = call;
-        unimplemented!()
-    }
+
     /// Ends a call with a code that the peer is told. Nothing happens to a call that has ended.
     pub fn abort(&mut self, now: Instant, call: CallId, code: i32) {
-        let _ = (now, call, code);
-        unimplemented!()
+        self.finish(now, call, Completion::LocalAbort(code));
     }
+
     /// Gives a call back, exactly once: its identifier is unknown from now on and no event names it. One in progress is
     /// aborted with RX_USER_ABORT. False: there is no such call.
     pub fn release(&mut self, now: Instant, call: CallId) -> bool {
-        let _ = (now, call);
-        unimplemented!()
-    }
-    /// How the call ended, once it has.
-    pub fn completion(&self, call: CallId) -> Option<Completion> {
-        let _ = call;
-        unimplemented!()
-    }
-    /// Attaches a number of the user's own to a call.
-    pub fn set_user(&mut self, call: CallId, user: u64) {
-        let _ = (call, user);
-        unimplemented!()
-    }
-    /// That number; 0 if none was set.
-    pub fn user(&self, call: CallId) -> u64 {
-        let _ = call;
-        unimplemented!()
+        self.release_call(now, call)
     }
 
-    /// Asks a peer for its version; `Event::Version` is the answer, if there is one.
-    pub fn probe_version(&mut self, now: Instant, local: LocalId, peer: SocketAddr) -> Option<u32> {
-        let _ = (now, local, peer);
-        unimplemented!()
+    /// How the call ended, once it has.
+    pub fn completion(&self, call: CallId) -> Option<Completion> {
+        self.calls.get(call)?.completion
     }
+
+    /// Attaches a number of the user's own to a call.
+    pub fn set_user(&mut self, call: CallId, user: u64) {
+        if let Some(call) = self.calls.get_mut(call) {
+            call.user = user;
+        }
+    }
+
+    /// That number; 0 if none was set.
+    pub fn user(&self, call: CallId) -> u64 {
+        self.calls.get(call).map_or(0, |call| call.user)
+    }
+
+    /// Changes a call's times: a service may set its own.
+    pub fn set_timeouts(&mut self, call: CallId, options: &CallOptions) {
+        let Some(call) = self.calls.get_mut(call) else { return };
+        let d = &mut call.deadlines;
+        d.hard = options.hard_timeout.map(|timeout| d.began + timeout);
+        d.idle = options.idle_timeout;
+        d.dead = options.dead_timeout.unwrap_or(self.shared.config.dead);
+        call.rearm(&mut self.shared);
+    }
+}
+
+/// Questions and views.
+impl Endpoint {
+    /// Asks a peer for its version; `Event::Version` is the answer, if one comes. `None`: too many questions are open.
+    pub fn probe_version(&mut self, now: Instant, local: LocalId, peer: SocketAddr) -> Option<u32> {
+        self.ask(now, local, peer, None)
+    }
+
     /// Asks a peer something in the rxdebug protocol; `Event::Debug` with the number returned is the answer.
     /// `None`: too many questions are open.
     pub fn send_debug(
@@ -216,37 +355,52 @@ impl Endpoint {
         peer: SocketAddr,
         request: DebugRequest,
     ) -> Option<u32> {
-        let _ = (now, local, peer, request);
-        unimplemented!()
+        self.ask(now, local, peer, Some(request))
     }
 
     /// All calls.
     pub fn calls(&self) -> impl Iterator<Item = CallView> {
-        std::iter::empty()
+        self.calls.iter().map(|(_, call)| call.view())
     }
+
     /// All connections.
     pub fn conns(&self) -> impl Iterator<Item = ConnView> {
-        std::iter::empty()
+        self.conns.iter().map(|(_, conn)| conn.view())
     }
+
     /// All peers.
     pub fn peers(&self) -> impl Iterator<Item = PeerView> {
-        std::iter::empty()
+        let config = &self.shared.config;
+        self.peers
+            .iter()
+            .map(|(id, peer)| peer.view(id, peer.rtt.rto(config.initial_rto, config.min_rto, config.max_rto)))
     }
+
     /// All local addresses.
     pub fn locals(&self) -> impl Iterator<Item = LocalView> {
-        std::iter::empty()
+        self.locals.iter().map(|(id, local)| local.view(id))
     }
+
     /// One call.
     pub fn call(&self, call: CallId) -> Option<CallView> {
-        let _ = call;
-        unimplemented!()
+        self.calls.get(call).map(Call::view)
     }
+
     /// The counters.
     pub fn stats(&self) -> &RxStats {
-        unimplemented!()
+        &self.shared.stats
     }
-    /// Whether there is no call, nothing to send and no event: connections may remain.
+
+    /// Buffers held for readers and for sending.
+    pub fn buffers_held(&self) -> (usize, usize) {
+        (self.shared.unread, self.shared.queued)
+    }
+
+    /// Whether there is no call, nothing to send and no event. Connections may remain until their time is up.
     pub fn is_idle(&self) -> bool {
-        unimplemented!()
+        self.calls.len() == 0
+            && !self.wants_transmit()
+            && self.shared.events.is_empty()
+            && self.buffers_held() == (0, 0)
     }
 }

@@ -158,7 +158,13 @@ impl SendQueue {
 
     /// Copies bytes to the end: into the last packet, then into at most `packets` new ones. Returns the bytes taken and
     /// the packets added.
-    pub fn push_bytes(&mut self, mut bytes: &[u8], payload: usize, packets: usize, pool: &mut Pool) -> (usize, usize) {
+    pub fn push_bytes(
+        &mut self,
+        mut bytes: &[u8],
+        payload: usize,
+        packets: usize,
+        pool: &mut Pool,
+    ) -> (usize, usize) {
         let wanted = bytes.len();
         let mut added = 0;
         let room = self.tail_room(payload).min(bytes.len());
@@ -265,7 +271,12 @@ impl SendQueue {
 
     /// Takes an ACK in: everything before `first` has been taken for good; `slots` speak of what follows.
     pub fn acked(
-        &mut self, now: Instant, first: u32, slots: &[u8], serial: u32, least_rtt: Duration,
+        &mut self,
+        now: Instant,
+        first: u32,
+        slots: &[u8],
+        serial: u32,
+        least_rtt: Duration,
     ) -> Result<Acked, AckFault> {
         let gone = first.wrapping_sub(self.first());
         if gone > u32::MAX / 2 {
@@ -330,8 +341,15 @@ impl SendQueue {
 
     #[allow(clippy::too_many_arguments)]
     fn arrived_one(
-        &mut self, order: u32, its: u32, sends: u8, sent_at: Instant, now: Instant, serial: u32,
-        least_rtt: Duration, news: &mut Acked,
+        &mut self,
+        order: u32,
+        its: u32,
+        sends: u8,
+        sent_at: Instant,
+        now: Instant,
+        serial: u32,
+        least_rtt: Duration,
+        news: &mut Acked,
     ) {
         news.packets += 1;
         let age = now.saturating_duration_since(sent_at);
@@ -406,6 +424,8 @@ impl SendQueue {
         }
         self.lost += self.in_flight;
         self.in_flight = 0;
+        // What is sent again starts slowly and is allowed to grow.
+        self.recovery_end = self.before;
     }
 
     /// The peer has all that was sent, and wants no more. Returns the buffers freed.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 ///
 /// Start with `rxline demo`: it needs no privilege, no network interface and no configuration.
 #[derive(Parser)]
-#[command(name = "rxline", version, propagate_version = true, after_help = cli::EXIT_CODES)]
+#[command(name = "rxline", version, after_help = cli::EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

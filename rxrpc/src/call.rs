@@ -1,0 +1,337 @@
+//! A call: both directions of its data, its windows, its deadlines.
+//!
+//! A call belongs to one endpoint and with it to one core. It knows its connection by identifier only, and has one
+//! exactly as long as it is under way: who ends a call takes it off its channel (endpoint_calls.rs).
+
+use crate::ack::AckState;
+use crate::congestion::{CongestionControl, Reno};
+use crate::recv_queue::RecvQueue;
+use crate::send_queue::SendQueue;
+use crate::shared::{Shared, TimerKey, Work};
+use crate::slab::Recycle;
+use crate::timer::Timer;
+use crate::{BundleId, CallId, CallState, CallView, Completion, ConnId, Event, LocalId, PeerId, Role};
+use pmd::Instant;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// A call.
+pub struct Call {
+    pub id: CallId,
+    pub user: u64,
+    pub role: Role,
+    pub local: LocalId,
+    pub addr: SocketAddr,
+    pub service: u16,
+    pub peer: PeerId,
+    /// Where it is carried; `None` before its turn and after its end.
+    pub conn: Option<ConnId>,
+    pub channel: usize,
+    pub number: u32,
+    pub epoch: u32,
+    pub cid: u32,
+    /// The bundle of a client call.
+    pub bundle: Option<BundleId>,
+    /// A service call that its user has been told of.
+    pub announced: bool,
+    pub completion: Option<Completion>,
+
+    pub send: SendQueue,
+    pub recv: RecvQueue,
+    pub ack: AckState,
+    pub congestion: Reno,
+    /// Packets that the peer takes beyond what it hard-acknowledged.
+    pub peer_window: u32,
+    /// Serial of the newest ACK seen.
+    pub ack_serial: Option<u32>,
+    /// The congestion window, and not a lack of data, ended the last transmission.
+    pub limited: bool,
+    /// The user ended its direction.
+    pub send_closed: bool,
+    /// A reply began: for a client, the rest of the request is not wanted; for a service, what is left of it is not read.
+    pub reply_begun: bool,
+
+    /// A `Readable` is in the queue.
+    pub readable_queued: bool,
+    /// A `Writable` is in the queue.
+    pub writable_queued: bool,
+    /// The user found no room.
+    pub wants_room: bool,
+    /// It is among the starved.
+    pub starved: bool,
+    /// It waits for its turn to send.
+    pub queued: bool,
+
+    pub deadlines: Deadlines,
+    pub timer: Timer,
+    pub wake_at: Option<Instant>,
+
+    pub bytes_sent: u64,
+    pub retransmits: u64,
+}
+
+/// The times that a call watches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Deadlines {
+    pub began: Instant,
+    /// The retransmission timer.
+    pub resend: Option<Instant>,
+    /// The next time it fires, a tail probe is due, and not a timeout.
+    pub probe_next: bool,
+    /// The tail was probed since anything was last acknowledged.
+    pub probed: bool,
+    /// A tail probe is to be sent.
+    pub probe: bool,
+    /// Doublings of the retransmission timeout.
+    pub backoff: u32,
+    /// When the peer was last heard of.
+    pub heard: Instant,
+    /// When it was last pinged.
+    pub pinged: Instant,
+    /// When data last moved.
+    pub moved: Instant,
+    /// Since when the server has been saying that it is busy.
+    pub busy: Option<Instant>,
+    pub hard: Option<Instant>,
+    pub idle: Option<Duration>,
+    pub dead: Duration,
+}
+
+/// What either side may send before the other has said what it takes.
+const PEER_WINDOW: u32 = 16;
+
+impl Default for Call {
+    fn default() -> Self {
+        Self {
+            id: CallId::default(),
+            user: 0,
+            role: Role::Client,
+            local: LocalId::default(),
+            addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            service: 0,
+            peer: PeerId::default(),
+            conn: None,
+            channel: 0,
+            number: 0,
+            epoch: 0,
+            cid: 0,
+            bundle: None,
+            announced: false,
+            completion: None,
+            send: SendQueue::default(),
+            recv: RecvQueue::default(),
+            ack: AckState::new(PEER_WINDOW),
+            congestion: Reno::default(),
+            peer_window: PEER_WINDOW,
+            ack_serial: None,
+            limited: false,
+            send_closed: false,
+            reply_begun: false,
+            readable_queued: false,
+            writable_queued: false,
+            wants_room: false,
+            starved: false,
+            queued: false,
+            deadlines: Deadlines::default(),
+            timer: Timer::default(),
+            wake_at: None,
+            bytes_sent: 0,
+            retransmits: 0,
+        }
+    }
+}
+
+impl Recycle for Call {
+    fn recycle(&mut self) {
+        let (mut send, mut recv) = (std::mem::take(&mut self.send), std::mem::take(&mut self.recv));
+        send.recycle();
+        recv.recycle();
+        *self = Self { send, recv, ..Self::default() };
+    }
+}
+
+impl Call {
+    /// Queues it for transmission.
+    pub fn schedule(&mut self, shared: &mut Shared) {
+        if !self.queued && self.conn.is_some() {
+            self.queued = true;
+            shared.work.push_back(Work::Call(self.id));
+        }
+    }
+
+    /// Tells the user that there is something to read.
+    pub fn notify_readable(&mut self, shared: &mut Shared) {
+        if !self.readable_queued && self.announced {
+            self.readable_queued = true;
+            shared.events.push_back(Event::Readable { call: self.id });
+        }
+    }
+
+    /// Packets that it may add to its send queue.
+    pub fn send_packets_room(&self, shared: &Shared) -> usize {
+        let free = (shared.config.send_buffers_max).saturating_sub(shared.queued);
+        shared.send_share().saturating_sub(self.send.len()).min(free)
+    }
+
+    /// Bytes that `send` would take.
+    pub fn send_room(&self, shared: &Shared) -> usize {
+        if self.completion.is_some() || self.send_closed || self.send.ended() {
+            return 0;
+        }
+        let payload = shared.config.packet_payload;
+        self.send_packets_room(shared) * payload + self.send.tail_room(payload)
+    }
+
+    /// Tells a user who found no room that there is some again; not for every packet, but when a part of the queue
+    /// worth the trip is free.
+    pub fn notify_writable(&mut self, shared: &mut Shared) {
+        if !self.wants_room || self.writable_queued || self.completion.is_some() {
+            return;
+        }
+        let room = self.send_packets_room(shared);
+        if room > 0 && (room >= shared.send_share() / 4 || self.send.len() == 0) {
+            self.wants_room = false;
+            self.writable_queued = true;
+            shared.events.push_back(Event::Writable { call: self.id });
+        }
+    }
+
+    /// The user found no room: he is told when there is some. If nothing in flight will remind us, a timer does.
+    pub fn want_room(&mut self, now: Instant, shared: &mut Shared) {
+        self.wants_room = true;
+        if self.send.len() == 0 && !self.starved {
+            self.starved = true;
+            shared.starve(now, self.id);
+        }
+    }
+
+    /// The receive window to tell the peer: what the call may still hold, less what is unread.
+    pub fn receive_window(&self, shared: &Shared) -> u32 {
+        let held = self.recv.ready() + self.recv.out_of_order();
+        let room = (shared.recv_share().saturating_sub(self.recv.ready())) as u32;
+        // A window once granted is not taken back, except for what the reader left unread.
+        let granted = self.ack.edge.saturating_sub(self.recv.next().wrapping_sub(1));
+        let least = if held == 0 { 1 } else { 0 };
+        room.max(granted.min(shared.config.receive_window)).max(least)
+    }
+
+    /// Whether the peer may be waiting for the room that the reader just made.
+    pub fn window_update_due(&self, shared: &Shared) -> bool {
+        if self.recv.complete() || !self.recv.begun() || self.conn.is_none() || self.reply_ends_request() {
+            return false;
+        }
+        let left = self.ack.edge.saturating_sub(self.recv.next().wrapping_sub(1));
+        let window = self.receive_window(shared);
+        let share = shared.recv_share() as u32;
+        left <= share / 4 && window > left && (window - left >= share / 4 || self.recv.ready() == 0)
+    }
+
+    /// Whether what is left of the request is of no interest: the reply has begun.
+    pub fn reply_ends_request(&self) -> bool {
+        self.role == Role::Service && self.reply_begun
+    }
+
+    /// Ends the direction that we send. The end travels on the last packet; if that is under way already, output adds
+    /// an empty one when it has a buffer for it.
+    pub fn end_send(&mut self) {
+        self.send_closed = true;
+        self.send.end();
+    }
+
+    /// Sets the retransmission timer after a transmission or an acknowledgement.
+    pub fn arm_resend(
+        &mut self,
+        now: Instant,
+        rto: Duration,
+        pto: Option<Duration>,
+        asked: bool,
+        max: Duration,
+    ) {
+        /// What a peer may take to acknowledge what did not ask for it.
+        const PATIENCE: Duration = Duration::from_millis(150);
+        let patience = if asked { Duration::ZERO } else { PATIENCE };
+        let rto = (rto * (1 << self.deadlines.backoff.min(16))).min(max) + patience;
+        let pto = pto.filter(|_| !self.deadlines.probed && self.send.in_flight() > 0);
+        let probe = pto.map(|pto| pto + patience).filter(|&pto| pto < rto);
+        self.deadlines.probe_next = probe.is_some();
+        self.deadlines.resend = Some(now + probe.unwrap_or(rto));
+    }
+
+    /// Whether the peer's silence means something: it knows of the call.
+    pub fn watches_peer(&self) -> bool {
+        self.conn.is_some() && (self.role == Role::Service || self.send.begun())
+    }
+
+    /// When the call has something to do next if nothing comes.
+    pub fn next_deadline(&self, shared: &Shared) -> Option<Instant> {
+        if self.completion.is_some() {
+            return None;
+        }
+        let d = &self.deadlines;
+        let mut next = d.hard.unwrap_or(Instant::FAR_FUTURE);
+        if self.watches_peer() {
+            next = next.min(d.heard + d.dead).min(d.heard.max(d.pinged) + shared.config.keep_alive);
+        }
+        if self.conn.is_some() {
+            for at in [d.resend, self.ack.deadline(), d.idle.map(|idle| d.moved + idle)].into_iter().flatten()
+            {
+                next = next.min(at);
+            }
+        }
+        (next < Instant::FAR_FUTURE).then_some(next)
+    }
+
+    /// Makes sure that the wheel wakes the call in time. It may wake it early: moving an entry for each packet would
+    /// cost more than a look now and then.
+    pub fn rearm(&mut self, shared: &mut Shared) {
+        let Some(next) = self.next_deadline(shared) else { return };
+        if self.wake_at.is_none_or(|at| next < at) {
+            self.wake_at = Some(next);
+            shared.wheel.arm(&mut self.timer, TimerKey::Call(self.id), next);
+        }
+    }
+
+    /// How far it is.
+    pub fn state(&self) -> CallState {
+        let waiting = self.conn.is_none();
+        match self.role {
+            _ if self.completion.is_some() => CallState::Complete,
+            Role::Client if waiting => CallState::Waiting,
+            Role::Client if self.reply_begun => CallState::ClientReceive,
+            Role::Client if self.send_closed => CallState::ClientAwaitReply,
+            Role::Client => CallState::ClientSend,
+            Role::Service if !self.announced => CallState::ServiceSecuring,
+            Role::Service if self.send_closed => CallState::ServiceAwaitAck,
+            Role::Service if self.reply_begun => CallState::ServiceSend,
+            Role::Service if self.recv.complete() => CallState::ServiceWork,
+            Role::Service => CallState::ServiceReceive,
+        }
+    }
+
+    pub fn view(&self) -> CallView {
+        CallView {
+            id: self.id,
+            user: self.user,
+            role: self.role,
+            state: self.state(),
+            completion: self.completion,
+            local: self.local,
+            peer: self.addr,
+            service: self.service,
+            conn: self.conn,
+            epoch: self.epoch,
+            cid: self.cid,
+            number: self.number,
+            began: self.deadlines.began,
+            unsent_packets: self.send.unsent(),
+            unacked_packets: self.send.outstanding(),
+            congestion_window: self.congestion.window(),
+            peer_window: self.peer_window,
+            unread_packets: self.recv.ready(),
+            out_of_order_packets: self.recv.out_of_order(),
+            bytes_sent: self.bytes_sent,
+            bytes_received: self.recv.bytes(),
+            retransmits: self.retransmits,
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Client connections: bundles, places on them, and the calls that wait in line for one.
+
+use crate::call::Call;
+use crate::conn::{Channel, Last};
+use crate::endpoint::Endpoint;
+use crate::security::Security;
+use crate::shared::Keyed;
+use crate::slab::Recycle;
+use crate::wire::Cid;
+use crate::{BeginError, BundleId, CallId, Completion, ConnId, LocalId, PeerId, Role, Target};
+use pmd::Instant;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+/// Channels of a connection.
+pub const CHANNELS: usize = 4;
+/// The last call number that a channel gives out; OpenAFS holds call numbers in signed integers.
+const CALL_NUMBER_MAX: u32 = i32::MAX as u32;
+
+/// The connections that carry one user's calls to one service.
+#[derive(Debug, Default)]
+pub struct Bundle {
+    pub key: Option<BundleKey>,
+    pub peer: PeerId,
+    pub conns: Vec<ConnId>,
+    pub conns_max: usize,
+    /// Places without a call. The one freed last is taken first: its final ACK is then never sent.
+    pub free: Vec<(ConnId, usize)>,
+    pub waiting: VecDeque<CallId>,
+}
+
+/// What makes calls share connections.
+pub type BundleKey = (LocalId, Target);
+
+impl Recycle for Bundle {
+    fn recycle(&mut self) {
+        self.key = None;
+        self.conns.clear();
+        self.free.clear();
+        self.waiting.clear();
+    }
+}
+
+impl Endpoint {
+    /// The bundle for a target; made if there is none.
+    pub(crate) fn bundle_for(
+        &mut self,
+        local: LocalId,
+        target: Target,
+        conns_max: usize,
+    ) -> Result<BundleId, BeginError> {
+        let key = (local, target);
+        if let Some(&id) = self.bundle_index.get(&key) {
+            return Ok(id);
+        }
+        let limit = self.bundles.limit();
+        if self.bundles.is_full() {
+            return Err(BeginError::TooManyBundles { limit });
+        }
+        let peer = self
+            .peer_for(local, target.peer)
+            .ok_or(BeginError::TooManyPeers { limit: self.peers.limit() })?;
+        let (id, bundle) = self.bundles.insert().expect("not full");
+        (bundle.key, bundle.peer, bundle.conns_max) = (Some(key), peer, conns_max.max(1));
+        self.bundle_index.insert(key, id);
+        Ok(id)
+    }
+
+    /// A place for a call: a free one, or the first of a new connection.
+    pub(crate) fn take_place(&mut self, now: Instant, id: BundleId) -> Option<(ConnId, usize)> {
+        let bundle = self.bundles.get_mut(id)?;
+        while let Some((conn, channel)) = bundle.free.pop() {
+            if self.conns.get(conn).is_some_and(|conn| conn.channels[channel].number < CALL_NUMBER_MAX) {
+                return Some((conn, channel));
+            }
+        }
+        if bundle.conns.len() >= bundle.conns_max || self.conns.is_full() {
+            return None;
+        }
+        let conn = self.new_client_conn(now, id)?;
+        let bundle = self.bundles.get_mut(id)?;
+        bundle.free.extend((1..CHANNELS).rev().map(|channel| (conn, channel)));
+        Some((conn, 0))
+    }
+
+    fn new_client_conn(&mut self, now: Instant, bundle_id: BundleId) -> Option<ConnId> {
+        let bundle = self.bundles.get(bundle_id)?;
+        let ((local, target), peer) = (bundle.key?, bundle.peer);
+        let cid = self.next_cid(local, target.peer);
+        let (id, conn) = self.conns.insert()?;
+        conn.id = id;
+        conn.role = Role::Client;
+        (conn.local, conn.peer, conn.addr) = (local, peer, target.peer);
+        (conn.epoch, conn.cid, conn.service) = (self.epoch, cid, target.service);
+        (conn.security, conn.bundle, conn.used) = (Security::default(), Some(bundle_id), now);
+        let key = conn.key();
+        self.bundles.get_mut(bundle_id)?.conns.push(id);
+        self.register_conn(id, key);
+        self.shared.stats.client_conns += 1;
+        Some(id)
+    }
+
+    /// Connection ids count up from a random start; one that a long-lived connection still has is left out.
+    fn next_cid(&mut self, local: LocalId, peer: SocketAddr) -> Cid {
+        loop {
+            self.next_cid = self.next_cid.wrapping_add(CHANNELS as u32);
+            let cid = Cid(self.next_cid).connection();
+            let key = crate::conn::ConnKey::new(Role::Client, local, peer, self.epoch, cid);
+            if cid.0 != 0 && !self.conn_index.contains_key(&key) {
+                return cid;
+            }
+        }
+    }
+
+    /// Puts a call on its place.
+    pub(crate) fn attach(&mut self, now: Instant, call_id: CallId, (conn_id, channel): (ConnId, usize)) {
+        let (Some(call), Some(conn)) = (self.calls.get_mut(call_id), self.conns.get_mut(conn_id)) else {
+            return;
+        };
+        let number = conn.channels[channel].number + 1;
+        // A new call tells the server that the client has all of the last one: what was owed for it no longer is.
+        conn.channels[channel] =
+            Channel { call: Some(call_id), number, last: Last::Nothing, reply: None, final_ack: None };
+        (call.conn, call.channel, call.number) = (Some(conn_id), channel, number);
+        (call.epoch, call.cid) = (conn.epoch, conn.cid.with_channel(channel).0);
+        call.peer = conn.peer;
+        let d = &mut call.deadlines;
+        (d.heard, d.pinged, d.moved) = (now, now, now);
+        if call.send.len() > 0 {
+            call.schedule(&mut self.shared);
+        }
+        call.rearm(&mut self.shared);
+    }
+
+    /// A channel is free: the next in line has it, or it waits for the next call.
+    pub(crate) fn place_freed(&mut self, now: Instant, bundle_id: BundleId, conn: ConnId, channel: usize) {
+        let Some(bundle) = self.bundles.get_mut(bundle_id) else { return };
+        bundle.free.push((conn, channel));
+        self.serve_line(now, bundle_id);
+    }
+
+    /// Gives places to calls in line while there are any.
+    pub(crate) fn serve_line(&mut self, now: Instant, bundle_id: BundleId) {
+        while self.bundles.get(bundle_id).is_some_and(|bundle| !bundle.waiting.is_empty()) {
+            let Some(place) = self.take_place(now, bundle_id) else { return };
+            let Some(call) = self.bundles.get_mut(bundle_id).and_then(|bundle| bundle.waiting.pop_front())
+            else {
+                return;
+            };
+            self.attach(now, call, place);
+        }
+    }
+
+    /// A bundle lost its last connection and can have no other: its line would wait for nothing.
+    pub(crate) fn disperse_line(&mut self, now: Instant, bundle_id: BundleId, completion: Completion) {
+        while let Some(bundle) = self.bundles.get_mut(bundle_id).filter(|bundle| bundle.conns.is_empty()) {
+            let Some(call) = bundle.waiting.pop_front() else { return };
+            self.finish(now, call, completion);
+        }
+    }
+
+    /// A call in line has ended.
+    pub(crate) fn leave_line(&mut self, bundle_id: BundleId, call: CallId) {
+        if let Some(bundle) = self.bundles.get_mut(bundle_id) {
+            bundle.waiting.retain(|&waiting| waiting != call);
+        }
+        self.drop_bundle_if_unused(bundle_id);
+    }
+
+    /// A bundle goes with its last connection, unless calls wait for one.
+    pub(crate) fn drop_bundle_if_unused(&mut self, id: BundleId) {
+        let Some(bundle) = self.bundles.get(id) else { return };
+        if !bundle.conns.is_empty() || !bundle.waiting.is_empty() {
+            return;
+        }
+        let (key, peer) = (bundle.key, bundle.peer);
+        if let Some(key) = key {
+            self.bundle_index.remove(&key);
+        }
+        self.bundles.remove(id);
+        self.peer_unref(peer);
+    }
+
+    /// The peer at an address, with one more reference; made if there is none. `None`: too many.
+    pub(crate) fn peer_for(&mut self, local: LocalId, addr: SocketAddr) -> Option<PeerId> {
+        if let Some(&id) = self.peer_index.get(&(local, addr)) {
+            self.peers.get_mut(id)?.refs += 1;
+            return Some(id);
+        }
+        let (id, peer) = self.peers.insert()?;
+        (peer.local, peer.addr, peer.refs) = (local, addr, 1);
+        self.peer_index.insert((local, addr), id);
+        Some(id)
+    }
+
+    pub(crate) fn peer_unref(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        peer.refs -= 1;
+        if peer.refs == 0 {
+            self.peer_index.remove(&(peer.local, peer.addr));
+            self.peers.remove(id);
+        }
+    }
+}
+
+impl Call {
+    /// Whether it stands in line.
+    pub fn in_line(&self) -> bool {
+        self.role == Role::Client && self.conn.is_none() && self.completion.is_none()
+    }
+}
+
+/// Bundles by what makes calls share them.
+pub type BundleIndex = Keyed<BundleKey, BundleId>;

@@ -1,0 +1,248 @@
+//! Service connections, and how calls come in on them.
+
+use crate::call::Call;
+use crate::conn::{Channel, Conn, ConnKey, Last};
+use crate::endpoint::Endpoint;
+use crate::error::code;
+use crate::security::Security;
+use crate::wire::{Abort, Header, PacketType};
+use crate::{CallId, Completion, ConnId, Event, LocalId, Role, RxDrop};
+use pmd::{Instant, Pool};
+use std::net::SocketAddr;
+
+impl Endpoint {
+    /// The connection for a client's DATA packet that belongs to none yet. Nothing is made before it is known that the
+    /// call can be taken.
+    pub(crate) fn accept_conn(
+        &mut self,
+        now: Instant,
+        pool: &mut Pool,
+        local_id: LocalId,
+        peer: SocketAddr,
+        header: &Header,
+    ) -> Result<ConnId, RxDrop> {
+        self.may_begin(header)?;
+        let local = self.locals.get_mut(local_id).ok_or(RxDrop::NoLocal)?;
+        let Some(service) = local.service(header.service) else {
+            self.stray_abort(now, pool, local_id, peer, header);
+            return Err(RxDrop::NoService);
+        };
+        let charged = service.charged > 0;
+        let Some(security) = Security::new(header.security_index) else {
+            self.stray_abort(now, pool, local_id, peer, header);
+            return Err(RxDrop::UnknownSecurity);
+        };
+        if !charged {
+            self.busy(now, pool, local_id, peer, header);
+            return Err(RxDrop::Busy);
+        }
+        let unsecured = !security.secured() && self.unsecured >= self.shared.config.unsecured_conns_max;
+        if unsecured || self.conns.is_full() || self.calls.is_full() {
+            self.busy(now, pool, local_id, peer, header);
+            return Err(RxDrop::Limit);
+        }
+        let Some(peer_id) = self.peer_for(local_id, peer) else {
+            self.busy(now, pool, local_id, peer, header);
+            return Err(RxDrop::Limit);
+        };
+        self.unsecured += usize::from(!security.secured());
+        let (id, conn) = self.conns.insert().expect("not full");
+        *conn = Conn {
+            id,
+            role: Role::Service,
+            local: local_id,
+            peer: peer_id,
+            addr: peer,
+            epoch: header.epoch,
+            cid: header.cid.connection(),
+            service: header.service,
+            security,
+            used: now,
+            ..Conn::default()
+        };
+        let key = ConnKey::new(Role::Service, local_id, peer, header.epoch, header.cid);
+        self.register_conn(id, key);
+        self.shared.stats.service_conns += 1;
+        Ok(id)
+    }
+
+    /// Whether a packet can be the first of a call: only DATA creates one, and not DATA from so far into a call that it
+    /// must be of one from before a restart.
+    fn may_begin(&self, header: &Header) -> Result<(), RxDrop> {
+        if header.packet_type != PacketType::Data {
+            return Err(RxDrop::NoConnection);
+        }
+        if header.call == 0 || header.seq == 0 {
+            return Err(RxDrop::BadSequence);
+        }
+        if header.seq > self.shared.config.receive_window {
+            return Err(RxDrop::MidCall);
+        }
+        Ok(())
+    }
+
+    /// The call that a client's packet belongs to; made if it begins one.
+    pub(crate) fn service_call(
+        &mut self,
+        now: Instant,
+        pool: &mut Pool,
+        conn_id: ConnId,
+        header: &Header,
+    ) -> Result<CallId, RxDrop> {
+        let conn = self.conns.get(conn_id).ok_or(RxDrop::NoConnection)?;
+        let Channel { call, number, .. } = conn.channels[header.cid.channel()];
+        if header.call < number {
+            return Err(RxDrop::OldCall);
+        }
+        if header.call == number {
+            return match call {
+                Some(call) => Ok(call),
+                None => Err(self.answer_ended(conn_id, header)),
+            };
+        }
+        if header.packet_type != PacketType::Data {
+            return Err(RxDrop::NoCall);
+        }
+        self.may_begin(header)?;
+        let (local, addr) = (conn.local, conn.addr);
+        self.may_take(now, pool, local, addr, header)?;
+        if let Some(call) = call {
+            self.superseded(now, call);
+        }
+        Ok(self.accept_call(now, conn_id, header))
+    }
+
+    /// Whether there is an accept charged and room for a call.
+    fn may_take(
+        &mut self,
+        now: Instant,
+        pool: &mut Pool,
+        local: LocalId,
+        peer: SocketAddr,
+        header: &Header,
+    ) -> Result<(), RxDrop> {
+        let service = self.locals.get_mut(local).and_then(|local| local.service(header.service));
+        let refused = match service {
+            None => {
+                self.stray_abort(now, pool, local, peer, header);
+                return Err(RxDrop::NoService);
+            }
+            Some(service) if service.charged == 0 => RxDrop::Busy,
+            Some(_) if self.calls.is_full() => RxDrop::Limit,
+            Some(_) => return Ok(()),
+        };
+        self.busy(now, pool, local, peer, header);
+        Err(refused)
+    }
+
+    /// The client began another call on the channel: it has all of the reply, or no longer wants it.
+    fn superseded(&mut self, now: Instant, id: CallId) {
+        let Some(call) = self.calls.get(id) else { return };
+        let completion = match call.send_closed && call.send.unsent() == 0 {
+            true => Completion::Succeeded,
+            false => Completion::RemoteAbort(code::CALL_DEAD),
+        };
+        self.finish(now, id, completion);
+    }
+
+    /// Makes the call. There is room: `may_take` has looked.
+    fn accept_call(&mut self, now: Instant, conn_id: ConnId, header: &Header) -> CallId {
+        let channel = header.cid.channel();
+        let conn = self.conns.get_mut(conn_id).expect("the caller has it");
+        let (id, call) = self.calls.insert().expect("there is room");
+        conn.channels[channel] = Channel {
+            call: Some(id),
+            number: header.call,
+            last: Last::Nothing,
+            reply: None,
+            final_ack: None,
+        };
+        (call.id, call.role, call.local, call.addr) = (id, Role::Service, conn.local, conn.addr);
+        (call.conn, call.channel, call.number, call.peer) = (Some(conn_id), channel, header.call, conn.peer);
+        (call.epoch, call.cid, call.service) = (conn.epoch, header.cid.0, conn.service);
+        let d = &mut call.deadlines;
+        (d.began, d.heard, d.pinged, d.moved) = (now, now, now, now);
+        d.dead = self.shared.config.dead;
+        if let Some(service) = self.locals.get_mut(conn.local).and_then(|local| local.service(conn.service)) {
+            service.charged -= 1;
+        }
+        self.shared.stats.calls_accepted += 1;
+        if conn.security.secured() {
+            announce(call, &mut self.shared);
+        }
+        id
+    }
+
+    /// A packet for the channel's last call, which has ended: DATA and pings are answered from memory, nothing else is.
+    pub(crate) fn answer_ended(&mut self, conn_id: ConnId, header: &Header) -> RxDrop {
+        use crate::wire::AckReason;
+        let Some(conn) = self.conns.get_mut(conn_id) else { return RxDrop::NoConnection };
+        let channel = &mut conn.channels[header.cid.channel()];
+        let reason = match header.packet_type {
+            PacketType::Data => AckReason::Duplicate,
+            PacketType::Ack if header.flags.contains(crate::wire::Flags::REQUEST_ACK) => {
+                AckReason::PingResponse
+            }
+            _ => return RxDrop::NoCall,
+        };
+        if channel.last == Last::Nothing {
+            return RxDrop::NoCall;
+        }
+        channel.reply = Some((reason, header.serial));
+        self.schedule_conn(conn_id);
+        if header.packet_type == PacketType::Data { RxDrop::Duplicate } else { RxDrop::NoCall }
+    }
+
+    /// No such service, or not with this security: an abort, unless too many were sent of late.
+    fn stray_abort(
+        &mut self,
+        now: Instant,
+        pool: &mut Pool,
+        local: LocalId,
+        peer: SocketAddr,
+        header: &Header,
+    ) {
+        if self.stray_reply_allowed(now) {
+            self.reply_to(
+                pool,
+                local,
+                peer,
+                header,
+                PacketType::Abort,
+                &Abort::body(code::INVALID_OPERATION),
+            );
+        }
+    }
+
+    /// No room for the call now.
+    fn busy(&mut self, now: Instant, pool: &mut Pool, local: LocalId, peer: SocketAddr, header: &Header) {
+        if self.stray_reply_allowed(now) {
+            self.reply_to(pool, local, peer, header, PacketType::Busy, &[]);
+        }
+    }
+
+    /// A token bucket of a second's worth.
+    fn stray_reply_allowed(&mut self, now: Instant) -> bool {
+        let rate = u64::from(self.shared.config.stray_replies_per_second);
+        let since = now.saturating_duration_since(self.stray_at).as_nanos() as u64;
+        let fresh = (u128::from(since) * u128::from(rate) / 1_000_000_000) as u64;
+        if fresh > 0 {
+            self.stray_tokens = self.stray_tokens.saturating_add(fresh).min(rate);
+            self.stray_at = now;
+        }
+        let allowed = self.stray_tokens > 0;
+        self.stray_tokens -= u64::from(allowed);
+        allowed
+    }
+}
+
+/// Tells the user of a call: once, and once its connection is secured.
+fn announce(call: &mut Call, shared: &mut crate::shared::Shared) {
+    debug_assert!(!call.announced);
+    call.announced = true;
+    let (id, local, service, peer) = (call.id, call.local, call.service, call.addr);
+    shared.events.push_back(Event::Incoming { call: id, local, service, peer });
+    if call.recv.ready() > 0 {
+        call.notify_readable(shared);
+    }
+}

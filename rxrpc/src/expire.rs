@@ -1,0 +1,96 @@
+//! What time alone brings about: delayed ACKs, retransmission, pings, and the end of calls that wait in vain.
+
+use crate::call::Call;
+use crate::congestion::CongestionControl;
+use crate::endpoint::Endpoint;
+use crate::shared::{Shared, TimerKey};
+use crate::{CallId, Completion, Timeout};
+use pmd::Instant;
+
+impl Endpoint {
+    pub(crate) fn expire_all(&mut self, now: Instant) {
+        while let Some(key) = self.shared.wheel.pop_due(now) {
+            match key {
+                TimerKey::Call(id) => self.expire_call(now, id),
+                TimerKey::Conn(id) => self.expire_conn(now, id),
+            }
+        }
+        self.wake_starved(now);
+    }
+
+    fn expire_call(&mut self, now: Instant, id: CallId) {
+        let Some(call) = self.calls.get_mut(id) else { return };
+        call.wake_at = None;
+        if let Some(completion) = over(now, call, &self.shared) {
+            self.finish(now, id, completion);
+            return;
+        }
+        let shared = &mut self.shared;
+        call.ack.expire(now);
+        if call.deadlines.resend.is_some_and(|at| at <= now) {
+            resend(call, shared);
+        }
+        let quiet_since = call.deadlines.heard.max(call.deadlines.pinged);
+        if call.watches_peer() && quiet_since + shared.config.keep_alive <= now {
+            call.ack.ping = true;
+            call.deadlines.pinged = now;
+        }
+        call.schedule(shared);
+        call.rearm(shared);
+    }
+
+    /// Looks whether there are buffers for calls that found none.
+    pub(crate) fn wake_starved(&mut self, now: Instant) {
+        if self.shared.starved_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.shared.starved_at = None;
+        for _ in 0..self.shared.starved.len() {
+            let Some(id) = self.shared.starved.pop_front() else { break };
+            let Some(call) = self.calls.get_mut(id) else { continue };
+            call.starved = false;
+            call.notify_writable(&mut self.shared);
+            if call.wants_room {
+                call.want_room(now, &mut self.shared);
+            }
+        }
+    }
+}
+
+/// Whether a call has waited long enough.
+fn over(now: Instant, call: &Call, shared: &Shared) -> Option<Completion> {
+    let d = &call.deadlines;
+    if d.hard.is_some_and(|at| at <= now) {
+        return Some(Completion::TimedOut(Timeout::Hard));
+    }
+    call.conn?;
+    if d.busy.is_some_and(|since| since + shared.config.busy <= now) {
+        return Some(Completion::Busy);
+    }
+    if call.watches_peer() && d.heard + d.dead <= now {
+        return Some(Completion::TimedOut(Timeout::Dead));
+    }
+    d.idle.is_some_and(|idle| d.moved + idle <= now).then_some(Completion::TimedOut(Timeout::Idle))
+}
+
+/// The retransmission timer: first a probe of the tail, then all over again.
+fn resend(call: &mut Call, shared: &mut Shared) {
+    let d = &mut call.deadlines;
+    d.resend = None;
+    if std::mem::take(&mut d.probe_next) {
+        // One probe for each silence: the next firing is a timeout.
+        d.probe = call.send.in_flight() > 0;
+        d.probed = true;
+        return;
+    }
+    d.backoff += 1;
+    if call.send.awaits_ack() {
+        shared.stats.timeouts += 1;
+        let in_flight = call.send.in_flight();
+        call.send.timed_out();
+        call.congestion.on_timeout(in_flight);
+    } else {
+        // The peer's window holds everything back: ask for it.
+        call.ack.ping = true;
+    }
+}

@@ -1,0 +1,174 @@
+//! DATA packets: jumbograms taken apart, packets put in order, the ACK that they call for.
+
+use crate::ack::Need;
+use crate::call::Call;
+use crate::endpoint::Endpoint;
+use crate::recv_queue::Arrival;
+use crate::shared::Shared;
+use crate::wire::{Flags, Header, JUMBO_HEADER_LEN, SubPacket, split};
+use crate::{CallId, Completion, ConnId, Role, RxDrop};
+use pmd::{Instant, Mbuf, Pool};
+
+/// What a datagram brought, over all of its packets.
+struct Haul {
+    /// Packets taken.
+    taken: usize,
+    /// Whether something became readable.
+    readable: bool,
+    need: Need,
+    /// Serial of the packet that caused the need.
+    serial: u32,
+    /// Why the last packet that was not taken was not.
+    refused: Option<RxDrop>,
+}
+
+impl Endpoint {
+    /// `data` begins behind the header.
+    pub(crate) fn input_data(
+        &mut self,
+        now: Instant,
+        pool: &mut Pool,
+        conn_id: ConnId,
+        call_id: CallId,
+        header: &Header,
+        mut data: Mbuf,
+    ) -> Result<(), RxDrop> {
+        let conn = self.conns.get_mut(conn_id).ok_or(RxDrop::NoConnection)?;
+        let call = self.calls.get_mut(call_id).ok_or(RxDrop::NoCall)?;
+        if header.seq == 0 {
+            return Err(RxDrop::BadSequence);
+        }
+        if call.reply_ends_request() && !call.recv.complete() {
+            // The rest of a request whose reply has begun. The reply, sent again if need be, tells the client.
+            call.deadlines.heard = now;
+            return Err(RxDrop::Duplicate);
+        }
+        let shared = &mut self.shared;
+        let mut haul =
+            Haul { taken: 0, readable: false, need: Need::Later, serial: header.serial, refused: None };
+        if header.flags.contains(Flags::JUMBO) {
+            haul_jumbo(&mut haul, call, shared, pool, header, data)?;
+        } else {
+            if let Err(code) = conn.security.open(header, &mut data) {
+                self.end_conn(now, conn_id, Completion::LocalAbort(code));
+                return Ok(());
+            }
+            let packet = SubPacket {
+                seq: header.seq,
+                serial: header.serial,
+                flags: header.flags,
+                checksum: header.checksum,
+                offset: 0,
+                len: 0,
+            };
+            haul.add(call, shared, &packet, data);
+        }
+        self.stow(now, conn_id, call_id, haul)
+    }
+
+    /// What follows from a datagram: the ACK owed, the user's event, the end of a reply.
+    fn stow(&mut self, now: Instant, conn_id: ConnId, call_id: CallId, haul: Haul) -> Result<(), RxDrop> {
+        let (Some(call), shared) = (self.calls.get_mut(call_id), &mut self.shared) else {
+            return Err(RxDrop::NoCall);
+        };
+        if matches!(haul.refused, Some(RxDrop::BadSequence)) && haul.taken == 0 {
+            return Err(RxDrop::BadSequence);
+        }
+        call.deadlines.heard = now;
+        call.deadlines.busy = None;
+        if haul.taken > 0 {
+            call.deadlines.moved = now;
+            if call.role == Role::Client && !call.reply_begun {
+                // The reply acknowledges all of the request, sent or not.
+                call.reply_begun = true;
+                shared.queued -= call.send.finish();
+                call.deadlines.resend = None;
+            }
+        }
+        let config = &shared.config;
+        call.ack.data(haul.need, haul.serial, config.ack_every, now + config.delayed_ack);
+        if haul.readable {
+            call.notify_readable(shared);
+        }
+        if call.role == Role::Client && call.recv.complete() {
+            let owed = call.ack.due();
+            self.finish(now, call_id, Completion::Succeeded);
+            self.owe_final_ack(now, conn_id, call_id, owed);
+        } else {
+            if call.ack.due().is_some() {
+                call.schedule(shared);
+            }
+            call.rearm(shared);
+        }
+        if haul.taken > 0 { Ok(()) } else { Err(haul.refused.unwrap_or(RxDrop::Duplicate)) }
+    }
+}
+
+impl Haul {
+    /// Takes one packet into the call.
+    fn add(&mut self, call: &mut Call, shared: &mut Shared, packet: &SubPacket, data: Mbuf) {
+        let held = call.recv.ready() + call.recv.out_of_order();
+        if !shared.takes(held) {
+            self.refused = Some(RxDrop::NoBuffers);
+            return;
+        }
+        let segments = data.segment_count();
+        let last = packet.flags.contains(Flags::LAST);
+        let arrival = call.recv.insert(packet.seq, &mut Some(data), last, shared.config.receive_window);
+        match arrival {
+            Arrival::InOrder | Arrival::OutOfOrder => {
+                self.taken += 1;
+                shared.unread += segments;
+                shared.stats.data_new += 1;
+            }
+            Arrival::Duplicate => self.refused = Some(RxDrop::Duplicate),
+            Arrival::Window => self.refused = Some(RxDrop::Window),
+            Arrival::BadSequence => self.refused = Some(RxDrop::BadSequence),
+        }
+        self.readable |= arrival == Arrival::InOrder;
+        shared.stats.data_duplicate += u64::from(arrival == Arrival::Duplicate);
+        shared.stats.data_out_of_order += u64::from(arrival == Arrival::OutOfOrder);
+        let need = match arrival {
+            Arrival::Duplicate => Need::Duplicate,
+            Arrival::Window => Need::Window,
+            Arrival::OutOfOrder => Need::OutOfSequence,
+            _ if packet.flags.contains(Flags::REQUEST_ACK) => Need::Requested,
+            _ => Need::Later,
+        };
+        if need >= self.need {
+            (self.need, self.serial) = (need, packet.serial);
+        }
+    }
+}
+
+/// Takes a jumbogram apart; one that is wrong anywhere is refused as a whole.
+fn haul_jumbo(
+    haul: &mut Haul,
+    call: &mut Call,
+    shared: &mut Shared,
+    pool: &mut Pool,
+    header: &Header,
+    mut data: Mbuf,
+) -> Result<(), RxDrop> {
+    let read = |offset: usize| {
+        let mut bytes = [0; JUMBO_HEADER_LEN];
+        data.copy_to(offset, &mut bytes);
+        bytes
+    };
+    let packets = split(header, data.len(), read).map_err(|_| RxDrop::BadJumbo)?;
+    shared.stats.jumbograms += 1;
+    shared.stats.received[1] += packets.len() as u64 - 1;
+    for packet in &packets {
+        if !packet.flags.contains(Flags::JUMBO) {
+            haul.add(call, shared, packet, data);
+            break;
+        }
+        let Ok(front) = data.split_to(packet.len, pool) else {
+            haul.refused = Some(RxDrop::NoBuffers);
+            break;
+        };
+        data.advance(JUMBO_HEADER_LEN);
+        haul.add(call, shared, packet, front);
+    }
+    Ok(())
+}

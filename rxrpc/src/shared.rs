@@ -1,0 +1,106 @@
+//! What all calls of an endpoint share: configuration, counters, timers, queues and budgets.
+
+use crate::conn::KeyedHash;
+use crate::timer::Wheel;
+use crate::{CallId, ConnId, EndpointConfig, Event, LocalId, RxStats};
+use pmd::{Instant, Mbuf};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A map under the endpoint's own hash key.
+pub type Keyed<K, V> = HashMap<K, V, KeyedHash>;
+
+/// Whose timer fired.
+#[derive(Clone, Copy, Debug)]
+pub enum TimerKey {
+    Call(CallId),
+    Conn(ConnId),
+}
+
+/// Who has something to send.
+#[derive(Clone, Copy, Debug)]
+pub enum Work {
+    Call(CallId),
+    /// Answers from the memory of a connection's channels.
+    Conn(ConnId),
+}
+
+/// A packet that belongs to no call.
+pub struct Reply {
+    pub local: LocalId,
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+    pub packet: Mbuf,
+}
+
+/// How much of a shared budget one call may use: an eighth of what is free, so that what is left after any number of
+/// greedy calls still serves the others; but never less than two buffers while there are any.
+const SHARE: usize = 8;
+const SHARE_MIN: usize = 2;
+/// How long a call that found no buffer waits before it looks again.
+const STARVED_RETRY: Duration = Duration::from_millis(1);
+
+/// See the module's head.
+pub struct Shared {
+    pub config: EndpointConfig,
+    pub stats: RxStats,
+    pub wheel: Wheel<TimerKey>,
+    pub work: VecDeque<Work>,
+    pub replies: VecDeque<Reply>,
+    pub events: VecDeque<Event>,
+    /// Buffers that hold received data.
+    pub unread: usize,
+    /// Buffers that hold data to be sent.
+    pub queued: usize,
+    /// Calls that found no buffer and have nothing in flight whose acknowledgement would remind us of them.
+    pub starved: VecDeque<CallId>,
+    pub starved_at: Option<Instant>,
+}
+
+impl Shared {
+    pub fn new(config: EndpointConfig) -> Self {
+        Self {
+            config: config.clamped(),
+            stats: RxStats::default(),
+            wheel: Wheel::new(),
+            work: VecDeque::new(),
+            replies: VecDeque::new(),
+            events: VecDeque::new(),
+            unread: 0,
+            queued: 0,
+            starved: VecDeque::new(),
+            starved_at: None,
+        }
+    }
+
+    /// Packets that one call may hold for sending.
+    pub fn send_share(&self) -> usize {
+        share(self.config.send_buffers_max, self.queued, self.config.send_packets_max)
+    }
+
+    /// Packets that one call may hold unread.
+    pub fn recv_share(&self) -> usize {
+        share(self.config.unread_buffers_max, self.unread, self.config.receive_window as usize)
+    }
+
+    /// Whether a call that holds `held` buffers may take one more off the wire. A reserve of an eighth on top of the
+    /// budget is for calls that hold none, so that those who do not read cannot stop those who do.
+    pub fn takes(&self, held: usize) -> bool {
+        let max = self.config.unread_buffers_max;
+        self.unread < max || held == 0 && self.unread < max + max / SHARE + 1
+    }
+
+    /// Remembers a call that found no buffer.
+    pub fn starve(&mut self, now: Instant, call: CallId) {
+        if self.starved.len() < self.config.calls_max {
+            self.starved.push_back(call);
+            self.starved_at = self.starved_at.or(Some(now + STARVED_RETRY));
+        }
+    }
+}
+
+fn share(max: usize, used: usize, cap: usize) -> usize {
+    let free = max.saturating_sub(used);
+    (free / SHARE).max(SHARE_MIN).min(cap)
+}

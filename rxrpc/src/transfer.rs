@@ -1,0 +1,177 @@
+//! The user's side of a call's data: send and receive.
+
+use crate::call::Call;
+use crate::endpoint::Endpoint;
+use crate::shared::Shared;
+use crate::{CallError, CallId, Role};
+use pmd::{Instant, Mbuf, Pool};
+
+/// What `recv` brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recv {
+    /// Bytes written to the caller's buffer.
+    pub bytes: usize,
+    /// Whether more may follow. False: that was the end, and all of it has been read.
+    pub more: bool,
+}
+
+impl Endpoint {
+    /// Bytes that `send` would take now. Once it is zero, call `send` or `send_mbuf` all the same to be told by a
+    /// `Writable` when there is room again.
+    pub fn send_room(&self, call: CallId) -> usize {
+        self.calls.get(call).map_or(0, |call| call.send_room(&self.shared))
+    }
+
+    /// Copies bytes into the call; the direction ends with the first `send` that has `more` false and took everything.
+    /// Returns the bytes taken; when that is short, a `Writable` follows. A service's first `send` ends the request:
+    /// what has not come yet will not be read.
+    pub fn send(
+        &mut self,
+        now: Instant,
+        pool: &mut Pool,
+        call: CallId,
+        bytes: &[u8],
+        more: bool,
+    ) -> Result<usize, CallError> {
+        let call = self.calls.get_mut(call).ok_or(CallError::Unknown(call))?;
+        let shared = &mut self.shared;
+        begin_send(call, shared)?;
+        let room = call.send_packets_room(shared);
+        let (taken, added) = call.send.push_bytes(bytes, shared.config.packet_payload, room, pool);
+        shared.queued += added;
+        if taken < bytes.len() {
+            call.want_room(now, shared);
+        } else if !more {
+            call.end_send();
+        }
+        call.schedule(shared);
+        Ok(taken)
+    }
+
+    /// The same for a buffer, without a copy where its size allows. `Some`: what found no room; try after `Writable`.
+    pub fn send_mbuf(
+        &mut self,
+        now: Instant,
+        pool: &mut Pool,
+        call: CallId,
+        mut data: Mbuf,
+        more: bool,
+    ) -> Result<Option<Mbuf>, CallError> {
+        let call = self.calls.get_mut(call).ok_or(CallError::Unknown(call))?;
+        let shared = &mut self.shared;
+        begin_send(call, shared)?;
+        let payload = shared.config.packet_payload;
+        let mut left = None;
+        while !data.is_empty() {
+            let fits_tail = data.segment_count() == 1 && data.len() <= call.send.tail_room(payload);
+            if fits_tail {
+                call.send.push_bytes(data.data(), payload, 0, pool);
+                break;
+            }
+            if call.send_packets_room(shared) == 0 {
+                left = Some(data);
+                break;
+            }
+            match next_packet(data, payload, pool) {
+                Ok((packet, rest)) => {
+                    call.send.push(packet);
+                    shared.queued += 1;
+                    match rest {
+                        Some(rest) => data = rest,
+                        None => break,
+                    }
+                }
+                Err(whole) => {
+                    left = Some(whole);
+                    break;
+                }
+            }
+        }
+        if left.is_some() {
+            call.want_room(now, shared);
+        } else if !more {
+            call.end_send();
+        }
+        call.schedule(shared);
+        Ok(left)
+    }
+
+    /// Reads in-order data.
+    pub fn recv(&mut self, _now: Instant, call: CallId, out: &mut [u8]) -> Result<Recv, CallError> {
+        let (call, shared) = self.reader(call)?;
+        let (bytes, freed, end) = call.recv.read(out);
+        shared.unread -= freed;
+        after_read(call, shared);
+        Ok(Recv { bytes, more: !(end || call.recv.drained()) })
+    }
+
+    /// Takes the next packet's payload, without a copy, and whether more may follow. `None`: nothing now. The end may
+    /// come with an empty buffer.
+    pub fn recv_mbuf(&mut self, _now: Instant, call: CallId) -> Result<Option<(Mbuf, bool)>, CallError> {
+        let (call, shared) = self.reader(call)?;
+        let Some((data, last)) = call.recv.pop() else { return Ok(None) };
+        shared.unread -= data.segment_count();
+        after_read(call, shared);
+        Ok(Some((data, !last)))
+    }
+
+    /// Bytes that `recv` would bring now.
+    pub fn recv_ready(&self, call: CallId) -> usize {
+        self.calls.get(call).map_or(0, |call| call.recv.ready_bytes())
+    }
+
+    fn reader(&mut self, id: CallId) -> Result<(&mut Call, &mut Shared), CallError> {
+        let call = self.calls.get_mut(id).ok_or(CallError::Unknown(id))?;
+        match call.completion {
+            Some(completion) if completion != crate::Completion::Succeeded => {
+                Err(CallError::Ended(completion))
+            }
+            _ => Ok((call, &mut self.shared)),
+        }
+    }
+}
+
+/// The reader made room: the peer hears of it if it may be waiting.
+fn after_read(call: &mut Call, shared: &mut Shared) {
+    if call.window_update_due(shared) {
+        call.ack.window_opened();
+        call.schedule(shared);
+    }
+}
+
+/// Whether the call can be sent on. A service's first send begins the reply and ends the request.
+fn begin_send(call: &mut Call, shared: &mut Shared) -> Result<(), CallError> {
+    if let Some(completion) = call.completion {
+        return Err(CallError::Ended(completion));
+    }
+    if call.send_closed {
+        return Err(CallError::SendEnded);
+    }
+    match call.role {
+        Role::Client if call.reply_begun => Err(CallError::ReplyBegun),
+        Role::Service if !call.reply_begun => {
+            call.reply_begun = true;
+            if !call.recv.complete() {
+                shared.unread -= call.recv.discard();
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The next packet of a buffer, and what is left of it. A packet is one segment. `Err`: no buffer to cut or join with.
+fn next_packet(mut data: Mbuf, payload: usize, pool: &mut Pool) -> Result<(Mbuf, Option<Mbuf>), Mbuf> {
+    if data.segment_count() == 1 && data.len() <= payload {
+        return Ok((data, None));
+    }
+    let Some(mut packet) = pool.alloc() else { return Err(data) };
+    let len = data.len().min(payload);
+    let room = packet.append(len).expect("a buffer holds a packet");
+    data.copy_to(0, room);
+    if len == data.len() {
+        return Ok((packet, None));
+    }
+    data.advance(len);
+    Ok((packet, Some(data)))
+}

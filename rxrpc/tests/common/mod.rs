@@ -1,0 +1,237 @@
+//! The test bed: endpoints in virtual time on a seeded wire that loses, duplicates, reorders, delays and corrupts.
+//!
+//! Time jumps from one event to the next, so that a test of hours takes milliseconds and the same seed always gives the
+//! same run. A failure prints the seed.
+#![allow(dead_code)]
+
+use pmd::{Hugepages, Instant, Pool, PoolConfig};
+use rxrpc::{Endpoint, EndpointConfig, LocalId, RxDrop};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What the wire does to datagrams. Probabilities from 0 to 1.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    pub loss: f64,
+    pub duplication: f64,
+    /// Datagrams that take up to four delays longer.
+    pub reorder: f64,
+    /// Flips a bit; the wire's checksum catches that, as UDP's does.
+    pub corruption: f64,
+    pub delay: Duration,
+    pub jitter: Duration,
+}
+
+impl Faults {
+    /// A wire of so many microseconds without faults.
+    pub fn none(delay_us: u64) -> Self {
+        Self { delay: Duration::from_micros(delay_us), ..Self::default() }
+    }
+}
+
+/// One endpoint with its address and pool.
+pub struct Node {
+    pub rx: Endpoint,
+    pub pool: Pool,
+    pub addr: SocketAddr,
+    pub local: LocalId,
+    /// Datagrams given to the wire, and what `input` said of those received.
+    pub sent: u64,
+    pub results: Vec<(RxDrop, u64)>,
+    /// Closed: what arrives is thrown away unseen.
+    pub deaf: bool,
+}
+
+impl Node {
+    pub fn new(index: usize, config: EndpointConfig, seed: u64, buffers: usize) -> Self {
+        let pool =
+            PoolConfig { hugepages: Hugepages::Never, ..PoolConfig::new(format!("node{index}"), buffers) };
+        let mut rx = Endpoint::new(config, seed);
+        let addr = SocketAddr::from(([10, 0, 0, index as u8 + 1], 7000 + index as u16));
+        let local = rx.add_local(addr).unwrap();
+        let pool = pool.build().unwrap().claim();
+        Self { rx, pool, addr, local, sent: 0, results: Vec::new(), deaf: false }
+    }
+}
+
+type Flight = (Reverse<(u64, u64)>, usize, SocketAddr, Vec<u8>);
+
+/// The nodes and the wire between them.
+pub struct Net {
+    pub now: Instant,
+    pub nodes: Vec<Node>,
+    pub faults: Faults,
+    pub random: fastrand::Rng,
+    flights: BinaryHeap<Flight>,
+    order: u64,
+    /// Sees every datagram before the faults do; false drops it.
+    pub tap: Option<Box<dyn FnMut(usize, &[u8]) -> bool>>,
+}
+
+impl Net {
+    pub fn new(seed: u64, faults: Faults, configs: Vec<EndpointConfig>, buffers: usize) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let nodes = configs
+            .into_iter()
+            .enumerate()
+            .map(|(index, config)| Node::new(index, config, random.u64(..), buffers))
+            .collect();
+        let now = Instant::from_nanos(1_000_000_000);
+        Self { now, nodes, faults, random, flights: BinaryHeap::new(), order: 0, tap: None }
+    }
+
+    /// Takes what all nodes have to send onto the wire.
+    pub fn transmit(&mut self) {
+        for index in 0..self.nodes.len() {
+            let mut out = Vec::new();
+            let node = &mut self.nodes[index];
+            let mut data = vec![0; 65_536];
+            node.rx.transmit(self.now, &mut node.pool, &mut |_, _, to, packet| {
+                let len = packet.copy_to(0, &mut data);
+                out.push((to, data[..len].to_vec()));
+                true
+            });
+            node.sent += out.len() as u64;
+            let from = node.addr;
+            for (to, bytes) in out {
+                self.fly(index, from, to, bytes);
+            }
+        }
+    }
+
+    fn chance(&mut self, p: f64) -> bool {
+        p > 0.0 && self.random.f64() < p
+    }
+
+    /// Puts one datagram onto the wire.
+    pub fn fly(&mut self, index: usize, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        if let Some(tap) = &mut self.tap
+            && !tap(index, &bytes)
+        {
+            return;
+        }
+        let Some(target) = self.nodes.iter().position(|node| node.addr == to) else { return };
+        let Faults { loss, duplication, reorder, corruption, delay, jitter } = self.faults;
+        let copies = 1 + usize::from(self.chance(duplication));
+        for _ in 0..copies {
+            if self.chance(loss) || self.chance(corruption) {
+                continue;
+            }
+            let mut after = delay + jitter.mul_f64(self.random.f64());
+            if self.chance(reorder) {
+                after += (delay + jitter).mul_f64(4.0 * self.random.f64());
+            }
+            self.order += 1;
+            let at = (self.now + after).as_nanos();
+            self.flights.push((Reverse((at, self.order)), target, from, bytes.clone()));
+        }
+    }
+
+    /// When something happens next.
+    pub fn next(&self) -> Option<Instant> {
+        let arrival = self.flights.peek().map(|flight| Instant::from_nanos(flight.0.0.0));
+        self.nodes.iter().filter_map(|node| node.rx.next_timeout()).chain(arrival).min()
+    }
+
+    /// Sends what there is to send, moves on to the next event, delivers and expires. False: nothing will ever happen.
+    pub fn step(&mut self) -> bool {
+        self.transmit();
+        let Some(next) = self.next() else { return false };
+        self.now = self.now.max(next);
+        self.deliver();
+        for node in &mut self.nodes {
+            node.rx.expire(self.now);
+        }
+        true
+    }
+
+    fn deliver(&mut self) {
+        while self.flights.peek().is_some_and(|flight| flight.0.0.0 <= self.now.as_nanos()) {
+            let (_, target, from, bytes) = self.flights.pop().unwrap();
+            let node = &mut self.nodes[target];
+            if node.deaf {
+                continue;
+            }
+            let Some(packet) = node.pool.copy_from(&bytes) else { continue };
+            if let Err(reason) = node.rx.input(self.now, &mut node.pool, node.local, from, packet) {
+                match node.results.iter_mut().find(|(seen, _)| *seen == reason) {
+                    Some((_, count)) => *count += 1,
+                    None => node.results.push((reason, 1)),
+                }
+            }
+        }
+    }
+
+    /// Runs for so long, with nobody at the users' side.
+    pub fn run_for(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        for _ in 0..1_000_000 {
+            self.transmit();
+            match self.next() {
+                Some(next) if next <= end => {
+                    self.step();
+                }
+                _ => {
+                    self.now = end;
+                    return;
+                }
+            }
+        }
+        panic!("a million events and no end");
+    }
+
+    /// Asserts that nothing is left: no call, no buffer, no packet unaccounted for.
+    pub fn assert_clean(&mut self) {
+        self.transmit();
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            assert!(node.rx.is_idle(), "node {index} is not idle: {:?}", node.rx.calls().collect::<Vec<_>>());
+            assert_eq!(node.pool.available(), node.pool.capacity(), "node {index} leaks buffers");
+            assert!(node.rx.stats().ledger_closes(), "node {index}: {:?}", node.rx.stats());
+        }
+    }
+
+    /// Lets all connections grow old, and asserts that they went.
+    pub fn assert_reaped(&mut self) {
+        self.run_for(Duration::from_secs(1_300));
+        for node in &self.nodes {
+            assert_eq!(node.rx.conns().count(), 0);
+            assert_eq!(node.rx.peers().count(), 0);
+            assert_eq!(node.rx.next_timeout(), None, "a timer is left");
+        }
+    }
+}
+
+/// Prints how to run a failing seed again.
+pub struct Rerun {
+    pub test: &'static str,
+    pub seed: u64,
+}
+
+impl Drop for Rerun {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("rerun: RXLINE_SEED={} cargo test -p rxrpc --test {}", self.seed, self.test);
+        }
+    }
+}
+
+/// The seeds to run: the one asked for, or this range.
+pub fn seeds(range: std::ops::Range<u64>) -> std::ops::Range<u64> {
+    match std::env::var("RXLINE_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => seed..seed + 1,
+        None => range,
+    }
+}
+
+/// The byte at an offset of a stream: every stream and every offset has its own.
+pub fn pattern(stream: u64, offset: usize) -> u8 {
+    let word = (stream << 40 ^ (offset as u64 >> 3)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (word >> (8 * (offset & 7)) ^ word >> 29) as u8
+}
+
+/// A stretch of a stream.
+pub fn stretch(stream: u64, from: usize, len: usize) -> Vec<u8> {
+    (from..from + len).map(|offset| pattern(stream, offset)).collect()
+}
