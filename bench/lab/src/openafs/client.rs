@@ -1,0 +1,169 @@
+//! OpenAFS's programs as clients of one database server, and what they answered.
+
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::fault::{Context, Fault, Result};
+use crate::ns::Netns;
+use crate::openafs::script::Line;
+use crate::openafs::write_config;
+use crate::proc::{Cmd, words};
+use crate::step::Cx;
+
+/// Somebody in a namespace who knows one address.
+pub struct Client<'n> {
+    ns: &'n Netns,
+    config: PathBuf,
+    limit: Duration,
+}
+
+/// What the commands of a script answered, in order.
+pub struct Transcript {
+    /// Each command with its answer.
+    pub answers: Vec<Answer>,
+    /// How long all of it took.
+    pub took: Duration,
+}
+
+/// One command and what it printed, timestamps replaced.
+#[derive(PartialEq, Eq)]
+pub struct Answer {
+    command: String,
+    text: String,
+}
+
+impl<'n> Client<'n> {
+    /// A client whose cell has its database server at `server`.
+    pub fn new(cx: &Cx<'_>, ns: &'n Netns, name: &str, server: Ipv4Addr) -> Result<Client<'n>> {
+        let config = cx.dir.join(format!("config-{name}"));
+        write_config(&config, server)?;
+        Ok(Client { ns, config, limit: Duration::from_secs(60) })
+    }
+
+    /// How long one command may take.
+    pub fn limit(mut self, limit: Duration) -> Client<'n> {
+        self.limit = limit;
+        self
+    }
+
+    /// The command of a line, in the client's namespace.
+    pub fn cmd(&self, line: &Line) -> Cmd {
+        let cmd = self.ns.cmd(line.tool).args(&line.args);
+        let cmd = cmd.arg("-noauth").arg("-config").arg(&self.config);
+        let cmd = if line.tool == "vos" { cmd.arg("-noresolve") } else { cmd };
+        cmd.stdin(line.stdin.clone()).limit(self.limit).quiet()
+    }
+
+    /// Runs all of `lines`, whatever each answers.
+    pub fn run(&self, cx: &Cx<'_>, name: &str, lines: &[Line]) -> Result<Transcript> {
+        let begun = std::time::Instant::now();
+        let mut answers = Vec::with_capacity(lines.len());
+        for line in lines {
+            cx.check()?;
+            let output = self.cmd(line).run(cx)?;
+            let mut text = without_times(&output.stdout);
+            text += &without_times(&output.stderr);
+            let _ = writeln!(text, "[{}]", words(output.status));
+            answers.push(Answer { command: line.to_string(), text });
+        }
+        let transcript = Transcript { answers, took: begun.elapsed() };
+        let path = cx.dir.join(format!("transcript-{name}"));
+        std::fs::write(&path, transcript.to_string()).context(|| format!("write {}", path.display()))?;
+        let seconds = transcript.took.as_secs_f64();
+        cx.log.line(format!("{name}: {} commands in {seconds:.1} s", lines.len()));
+        Ok(transcript)
+    }
+}
+
+impl Transcript {
+    /// An error at the first command that was answered otherwise.
+    pub fn must_equal(&self, what: &str, other: &[Answer]) -> Result {
+        let pairs = self.answers.iter().zip(other);
+        if let Some((got, want)) = pairs.into_iter().find(|(got, want)| got != want) {
+            let (at, (got_line, want_line)) = first_difference(&got.text, &want.text);
+            return Err(Fault::Check(format!(
+                "{what}: `{}` was answered otherwise, first in line {at}:\n    got      {got_line:?}\n    expected {want_line:?}",
+                got.command
+            )));
+        }
+        if self.answers.len() != other.len() {
+            let (got, want) = (self.answers.len(), other.len());
+            return Err(Fault::Check(format!("{what}: {got} answers instead of {want}")));
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Transcript {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.answers.iter().try_for_each(|answer| write!(f, "$ {}\n{}", answer.command, answer.text))
+    }
+}
+
+fn first_difference<'t>(a: &'t str, b: &'t str) -> (usize, (&'t str, &'t str)) {
+    let (mut a, mut b) = (a.lines(), b.lines());
+    for at in 1.. {
+        match (a.next(), b.next()) {
+            (None, None) => return (at, ("", "")),
+            (x, y) if x != y => return (at, (x.unwrap_or("(its end)"), y.unwrap_or("(its end)"))),
+            _ => {}
+        }
+    }
+    unreachable!("both texts end")
+}
+
+/// Replaces `Sat Nov 21 18:55:54 2026` by `<time>`: the one part of an answer that may differ.
+fn without_times(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let mut rest = line;
+        while let Some((at, len)) = find_time(rest) {
+            out += &rest[..at];
+            out += "<time>";
+            rest = &rest[at + len..];
+        }
+        out += rest;
+    }
+    out
+}
+
+/// Where ctime(3)'s 24 characters are.
+fn find_time(text: &str) -> Option<(usize, usize)> {
+    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    const SHAPE: &[u8] = b"Aaa Aaa 99 99:99:99 9999";
+    let fits = |window: &[u8]| {
+        window.iter().zip(SHAPE).all(|(&byte, &shape)| match shape {
+            b'A' => byte.is_ascii_uppercase(),
+            b'a' => byte.is_ascii_lowercase(),
+            b'9' => byte.is_ascii_digit() || byte == b' ',
+            _ => byte == shape,
+        })
+    };
+    let windows = text.as_bytes().windows(SHAPE.len());
+    let is_day = |window: &[u8]| DAYS.iter().any(|day| window.starts_with(day.as_bytes()));
+    let at = windows.enumerate().find(|(_, window)| is_day(window) && fits(window))?.0;
+    Some((at, SHAPE.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_go_and_nothing_else() {
+        let text = "Creation    Sat Nov  1 08:55:54 2026\nSat November\n  Sun Feb 28 23:59:59 2027.";
+        assert_eq!(without_times(text), "Creation    <time>\nSat November\n  <time>.");
+    }
+
+    #[test]
+    fn a_difference_in_a_later_line_is_found() {
+        let answer = |text: &str| Answer { command: "pts x".into(), text: text.into() };
+        let transcript = Transcript { answers: vec![answer("a\nb\n")], took: Duration::ZERO };
+        assert!(transcript.must_equal("x", &[answer("a\nb\n")]).is_ok());
+        let fault = transcript.must_equal("x", &[answer("a\nc\n")]).unwrap_err().to_string();
+        assert!(fault.contains("line 2") && fault.contains("\"c\""), "{fault}");
+        assert!(transcript.must_equal("x", &[]).is_err());
+    }
+}

@@ -1,0 +1,111 @@
+//! Captures on interfaces, and Wireshark's judgement of every packet in them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::fault::{Fault, Result, ensure};
+use crate::ns::Netns;
+use crate::proc::{Cmd, Running};
+use crate::step::Cx;
+
+/// A capture in progress.
+pub struct Capture {
+    dumpcap: Running,
+    file: PathBuf,
+}
+
+/// A finished capture.
+pub struct Captured {
+    file: PathBuf,
+}
+
+/// Abort codes, and how many calls each ended. A repeated ABORT of one call counts once.
+pub type Aborts = BTreeMap<i64, usize>;
+
+impl Capture {
+    /// Captures everything on `interface` into `NAME.pcapng`; returns once it does.
+    pub fn start(cx: &Cx<'_>, (ns, interface): (&Netns, &str), name: &str) -> Result<Capture> {
+        let file = cx.dir.join(format!("{name}.pcapng"));
+        let dumpcap = ns.cmd("dumpcap").args(["-q", "-B", "64", "-i", interface, "-w"]).arg(&file);
+        let mut dumpcap = dumpcap.start(cx, &format!("dumpcap-{name}"))?;
+        cx.wait_for("dumpcap captures", Duration::from_secs(10), || {
+            dumpcap.must_live()?;
+            Ok(dumpcap.stderr().contains("File:").then_some(()))
+        })?;
+        Ok(Capture { dumpcap, file })
+    }
+
+    /// Ends it. An error if the capture itself lost packets: then it proves nothing.
+    pub fn stop(mut self, cx: &Cx<'_>) -> Result<Captured> {
+        std::thread::sleep(Duration::from_millis(300)); // what is still in the ring
+        self.dumpcap.signal(Signal::INT)?;
+        self.dumpcap.wait(cx, Duration::from_secs(10))?;
+        let told = self.dumpcap.stderr();
+        let figures = told.lines().find_map(|line| line.split_once("received/dropped").map(|(_, rest)| rest));
+        let counts = figures.and_then(|rest| rest.split(": ").nth(1)).and_then(|rest| rest.split(' ').next());
+        match counts.and_then(|counts| counts.split_once('/')) {
+            Some((_, "0")) => Ok(Captured { file: self.file }),
+            Some((_, lost)) => {
+                Err(Fault::Check(format!("dumpcap lost {lost} packets of {}", self.file.display())))
+            }
+            None => Err(Fault::Check(format!("dumpcap said nothing of its losses: {told}"))),
+        }
+    }
+}
+
+impl Captured {
+    /// An error if any packet is malformed or has a wrong checksum; how many packets there are.
+    pub fn must_be_clean(&self, cx: &Cx<'_>) -> Result<usize> {
+        let wrong = "_ws.malformed || ip.checksum.status == \"Bad\" || udp.checksum.status == \"Bad\" \
+                     || icmp.checksum.status == \"Bad\" || icmpv6.checksum.status == \"Bad\"";
+        let found = tshark(&self.file).args(["-Y", wrong]).ok(cx)?.stdout;
+        let count = found.lines().count();
+        let first: Vec<&str> = found.lines().take(5).collect();
+        let file = self.file.display();
+        ensure!(count == 0, "tshark objects to {count} packets of {file}:\n{}", first.join("\n"));
+        let checked = "udp.checksum.status == \"Good\"";
+        let checked = tshark(&self.file).args(["-Y", checked]).ok(cx)?.stdout.lines().count();
+        // Otherwise the filter above could not have found anything.
+        ensure!(checked > 0, "tshark checked no UDP checksum of {file}");
+        Ok(checked)
+    }
+
+    /// Every call's abort code.
+    pub fn aborts(&self, cx: &Cx<'_>) -> Result<Aborts> {
+        let fields = ["rx.epoch", "rx.cid", "rx.callnumber", "udp.srcport", "udp.dstport", "rx.abort_code"];
+        let fields = fields.iter().flat_map(|field| ["-e", field]);
+        let told =
+            tshark(&self.file).args(["-Y", "rx.type == 4", "-T", "fields"]).args(fields).ok(cx)?.stdout;
+        let mut calls = BTreeMap::new();
+        for line in told.lines() {
+            let (call, code) = line.rsplit_once('\t').unwrap_or_default();
+            // Some versions print it with its sign, some without.
+            let number = code.parse::<i64>();
+            let number = number.map_err(|_| Fault::Check(format!("tshark printed an ABORT as {line:?}")))?;
+            let code = i64::from(number as u32 as i32);
+            calls.insert(call.to_string(), code);
+        }
+        let mut aborts = Aborts::new();
+        for code in calls.into_values() {
+            *aborts.entry(code).or_default() += 1;
+        }
+        Ok(aborts)
+    }
+
+    /// How many packets fit a display filter.
+    pub fn count(&self, cx: &Cx<'_>, filter: &str) -> Result<usize> {
+        Ok(tshark(&self.file).args(["-Y", filter]).ok(cx)?.stdout.lines().count())
+    }
+}
+
+/// The AFS dissector on top of Rx is off: it takes the first packet of a long call for the whole of it and calls what it
+/// misses malformed, between OpenAFS's own programs too. What calls carry is compared byte for byte elsewhere.
+fn tshark(file: &Path) -> Cmd {
+    let cmd =
+        Cmd::new("tshark").args(["-n", "-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"]);
+    let cmd = cmd.args(["-d", "udp.port==7002-7003,rx", "-d", "udp.port==7009,rx"]);
+    cmd.args(["--disable-protocol", "afs", "-r"]).arg(file).limit(Duration::from_secs(180)).quiet()
+}
