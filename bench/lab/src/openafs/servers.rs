@@ -49,11 +49,11 @@ impl<'n> Servers<'n> {
             fs::copy(entry.path(), dir.join("db").join(entry.file_name()))
                 .context(|| format!("copy {}", entry.path().display()))?;
         }
-        let daemon = |program: &str, database: &str| {
-            let args = |cmd: Cmd| cmd.arg("-database").arg(dir.join("db").join(database));
+        let daemon = |program: &str, database: &str, more: &[&str]| {
+            let args = |cmd: Cmd| cmd.arg("-database").arg(dir.join("db").join(database)).args(more);
             launch(cx, ns, &dir, name, program, args)
         };
-        let (vlserver, ptserver) = (daemon("vlserver", "vldb")?, daemon("ptserver", "prdb")?);
+        let (vlserver, ptserver) = (daemon("vlserver", "vldb", &["-jumbo"])?, daemon("ptserver", "prdb", &[])?);
         Ok(Servers { ns, name: name.into(), address, dir, vlserver, ptserver })
     }
 
