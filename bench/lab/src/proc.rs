@@ -79,6 +79,11 @@ impl Cmd {
         self
     }
 
+    /// The words of its command line.
+    pub fn words(&self) -> &[OsString] {
+        &self.argv
+    }
+
     /// As an ordinary user without any privilege, and without a way to one.
     pub fn as_user(self, user: User) -> Cmd {
         let ids = [format!("--reuid={}", user.uid), format!("--regid={}", user.gid)];

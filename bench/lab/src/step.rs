@@ -21,6 +21,16 @@ pub struct Step {
 }
 
 impl Step {
+    /// A step that may take so many minutes.
+    pub const fn new(name: &'static str, minutes: u64, run: fn(&Cx<'_>) -> Result) -> Step {
+        Step { name, about: "", limit: Duration::from_secs(60 * minutes), run }
+    }
+
+    /// What holds when it passes.
+    pub const fn about(self, about: &'static str) -> Step {
+        Step { about, ..self }
+    }
+
     /// Whether `word` asks for this step: its name, its group, or what is behind the slash.
     pub fn is_meant_by(&self, word: &str) -> bool {
         self.name == word || self.name.split('/').any(|part| part == word)

@@ -53,7 +53,8 @@ impl<'n> Servers<'n> {
             let args = |cmd: Cmd| cmd.arg("-database").arg(dir.join("db").join(database)).args(more);
             launch(cx, ns, &dir, name, program, args)
         };
-        let (vlserver, ptserver) = (daemon("vlserver", "vldb", &["-jumbo"])?, daemon("ptserver", "prdb", &[])?);
+        let (vlserver, ptserver) =
+            (daemon("vlserver", "vldb", &["-jumbo"])?, daemon("ptserver", "prdb", &[])?);
         Ok(Servers { ns, name: name.into(), address, dir, vlserver, ptserver })
     }
 

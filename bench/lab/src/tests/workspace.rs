@@ -1,0 +1,100 @@
+//! The tests that need no peer: as an ordinary user, and those that need privileges in namespaces of their own.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cargo::cargo;
+use crate::fault::{Context, Fault, Result, ensure};
+use crate::host::User;
+use crate::proc::Cmd;
+use crate::step::Cx;
+
+/// Debian's `nobody`: owns nothing, may do nothing.
+pub const NOBODY: User = User { uid: 65534, gid: 65534 };
+
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// `cargo test --workspace` as an ordinary user: whoever called sudo, or else `nobody`.
+pub fn workspace(cx: &Cx<'_>) -> Result {
+    let test = ["test", "--workspace", "--locked"];
+    if cx.host.owner.is_some() {
+        return cargo(cx).args(test).limit(LIMIT).run_to_log(cx);
+    }
+    cargo(cx).args(["fetch", "--locked"]).run_to_log(cx)?;
+    as_nobody(cx)?.arg("--offline").limit(LIMIT).run_to_log(cx)?;
+    let told = fs::read_to_string(cx.log.path()).unwrap_or_default();
+    ensure!(count_passed(&told) > 0, "not one test ran");
+    cx.log.line(format!("{} tests passed", count_passed(&told)));
+    Ok(())
+}
+
+/// Root's checkout, toolchain and crates may lie where nobody else can look. So they are shown to `nobody`, read-only,
+/// under /mnt of a mount namespace of its own, beside a build folder that is kept for the next time.
+fn as_nobody(cx: &Cx<'_>) -> Result<Cmd> {
+    let target = cx.host.work.join("user");
+    fs::create_dir_all(&target).context(|| format!("create {}", target.display()))?;
+    chown(&target, Some(NOBODY.uid), Some(NOBODY.gid)).context(|| format!("chown {}", target.display()))?;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tests/as_nobody.sh");
+    let cmd = Cmd::new("unshare").args(["--mount", "--propagation", "private", "sh", script]);
+    let cmd = cmd.arg(&cx.host.root).arg(&target).arg(sysroot(cx)?).arg(cargo_home()?);
+    let nobody = Cmd::new("cargo").args(["test", "--workspace", "--locked"]).as_user(NOBODY);
+    Ok(nobody.under(cmd.words()))
+}
+
+/// Tests marked `#[ignore = ..]` because they need root, in a network namespace that holds nothing but loopback.
+pub fn privileged(cx: &Cx<'_>) -> Result {
+    let test = ["test", "--workspace", "--locked"];
+    let built =
+        cargo(cx).args(test).args(["--no-run", "--message-format=json"]).quiet().limit(LIMIT).ok(cx)?;
+    let mut passed = 0;
+    for (name, program) in test_programs(&built.stdout)? {
+        let alone = Cmd::new(&program).args(["--ignored", "--test-threads=1"]);
+        let alone = alone.cwd(&cx.host.root).under(["unshare", "--net", "--mount", "--"]);
+        let output = alone.quiet().limit(Duration::from_secs(120)).ok(cx)?;
+        let count = count_passed(&output.stdout);
+        if count > 0 {
+            cx.log.line(format!("{name}: {count} passed"));
+            cx.log.block(&output.stdout);
+        }
+        passed += count;
+    }
+    ensure!(passed > 0, "no test is marked `#[ignore = \"needs root ..\"]`, so nothing was checked");
+    Ok(())
+}
+
+/// The programs that `cargo test` made, by the name of their target.
+fn test_programs(messages: &str) -> Result<Vec<(String, PathBuf)>> {
+    let mut programs = Vec::new();
+    for line in messages.lines() {
+        let message: serde_json::Value = serde_json::from_str(line)
+            .map_err(|error| Fault::Check(format!("cargo said {line:?}: {error}")))?;
+        let is_test = message["profile"]["test"] == true;
+        if let (true, Some(program)) = (is_test, message["executable"].as_str()) {
+            let name = message["target"]["name"].as_str().unwrap_or("?");
+            programs.push((name.to_string(), PathBuf::from(program)));
+        }
+    }
+    ensure!(!programs.is_empty(), "cargo built no test");
+    Ok(programs)
+}
+
+/// Sums libtest's `test result: ok. N passed; ..`.
+fn count_passed(told: &str) -> usize {
+    let counts = told.lines().filter_map(|line| line.strip_prefix("test result: ok. "));
+    counts.filter_map(|rest| rest.split(' ').next()?.parse::<usize>().ok()).sum()
+}
+
+fn sysroot(cx: &Cx<'_>) -> Result<PathBuf> {
+    let told = Cmd::new("rustc").args(["--print", "sysroot"]).cwd(&cx.host.root).ok(cx)?;
+    Ok(PathBuf::from(told.stdout.trim()))
+}
+
+fn cargo_home() -> Result<PathBuf> {
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"));
+    let found = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home);
+    found
+        .filter(|path| path.is_dir())
+        .ok_or_else(|| Fault::Check("cargo's home is not found: set CARGO_HOME".into()))
+}
