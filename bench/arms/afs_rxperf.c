@@ -1,0 +1,192 @@
+/* The anchor of the rxperf bench: OpenAFS's own Rx library speaking the rxperf protocol (UDP 7009, service 147).
+ *
+ * usage: afs_rxperf server
+ *        afs_rxperf client HOST SECONDS THREADS REQUEST_BYTES REPLY_BYTES
+ *
+ * Each thread of the client makes one call after the other, four threads to a connection. Every byte of a reply is looked
+ * at. The client's last line is a JSON object; it exits 1 if any call failed.
+ */
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <afs/param.h>
+#include <afs/stds.h>
+#include <rx/rx.h>
+#include <rx/rx_null.h>
+
+enum { PORT = 7009, SERVICE = 147, VERSION = 3, OP_SEND = 0, OP_RECV = 1, OP_RPC = 3, COOKIE = 0x4711 };
+enum { CHUNK = 4096, SIZE_MAX_ASKED = 64 << 20, BAD_VERSION = -6, BAD_OP = -455, BAD_LENGTH = -453 };
+
+static int read_u32(struct rx_call *call, unsigned *value)
+{
+    unsigned raw;
+    if (rx_Read(call, (char *)&raw, sizeof raw) != sizeof raw)
+        return -1;
+    *value = ntohl(raw);
+    return 0;
+}
+
+static int write_u32(struct rx_call *call, unsigned value)
+{
+    unsigned raw = htonl(value);
+    return rx_Write(call, (char *)&raw, sizeof raw) == sizeof raw ? 0 : -1;
+}
+
+/* Byte n of every payload is n modulo 251, so that a lost, doubled or moved byte shows. */
+static int read_pattern(struct rx_call *call, unsigned bytes)
+{
+    char chunk[CHUNK];
+    unsigned at, i, n;
+    for (at = 0; at < bytes; at += n) {
+        n = bytes - at < CHUNK ? bytes - at : CHUNK;
+        if (rx_Read(call, chunk, n) != (int)n)
+            return -1;
+        for (i = 0; i < n; i++)
+            if ((unsigned char)chunk[i] != (at + i) % 251)
+                return -1;
+    }
+    return 0;
+}
+
+static int drain(struct rx_call *call, unsigned bytes)
+{
+    char chunk[CHUNK];
+    unsigned n;
+    for (; bytes > 0; bytes -= n) {
+        n = bytes < CHUNK ? bytes : CHUNK;
+        if (rx_Read(call, chunk, n) != (int)n)
+            return -1;
+    }
+    return 0;
+}
+
+static int write_pattern(struct rx_call *call, unsigned bytes)
+{
+    char chunk[CHUNK];
+    unsigned at, i, n;
+    for (at = 0; at < bytes; at += n) {
+        n = bytes - at < CHUNK ? bytes - at : CHUNK;
+        for (i = 0; i < n; i++)
+            chunk[i] = (char)((at + i) % 251);
+        if (rx_Write(call, chunk, n) != (int)n)
+            return -1;
+    }
+    return 0;
+}
+
+static afs_int32 serve(struct rx_call *call)
+{
+    unsigned version, op, rsize, wsize, out = 0, in = 0;
+    if (read_u32(call, &version) || version != VERSION)
+        return BAD_VERSION;
+    if (read_u32(call, &op) || read_u32(call, &rsize) || read_u32(call, &wsize))
+        return BAD_LENGTH;
+    if (op != OP_SEND && op != OP_RECV && op != OP_RPC)
+        return BAD_OP;
+    if ((op != OP_RECV && read_u32(call, &in)) || (op != OP_SEND && read_u32(call, &out)))
+        return BAD_LENGTH;
+    if (in > SIZE_MAX_ASKED || out > SIZE_MAX_ASKED || drain(call, in))
+        return BAD_LENGTH;
+    if (write_pattern(call, out) || write_u32(call, COOKIE))
+        return BAD_LENGTH;
+    return 0;
+}
+
+static int server(void)
+{
+    static struct rx_securityClass *security[1];
+    struct rx_service *service;
+    security[0] = rxnull_NewServerSecurityObject();
+    service = rx_NewService(0, SERVICE, "rxperf", security, 1, serve);
+    if (!service)
+        return 2;
+    rx_SetMinProcs(service, 4);
+    rx_SetMaxProcs(service, 4);
+    rx_StartServer(1);
+    return 0;
+}
+
+static volatile sig_atomic_t stop;
+static unsigned request_bytes, reply_bytes;
+
+struct worker {
+    pthread_t thread;
+    struct rx_connection *connection;
+    unsigned long calls, failed;
+};
+
+static void *work(void *arg)
+{
+    struct worker *worker = arg;
+    while (!stop) {
+        struct rx_call *call = rx_NewCall(worker->connection);
+        unsigned cookie = 0;
+        int bad = write_u32(call, VERSION) || write_u32(call, OP_RPC) || write_u32(call, CHUNK) ||
+                  write_u32(call, CHUNK) || write_u32(call, request_bytes) || write_u32(call, reply_bytes) ||
+                  write_pattern(call, request_bytes) || read_pattern(call, reply_bytes) ||
+                  read_u32(call, &cookie) || cookie != COOKIE;
+        if (rx_EndCall(call, bad ? BAD_LENGTH : 0) || bad)
+            worker->failed++;
+        else
+            worker->calls++;
+    }
+    return NULL;
+}
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec + time.tv_nsec * 1e-9;
+}
+
+static int client(const char *host, unsigned seconds, int threads)
+{
+    struct rx_securityClass *security = rxnull_NewClientSecurityObject();
+    struct worker *workers = calloc(threads, sizeof *workers);
+    unsigned long calls = 0, failed = 0;
+    double begun, took;
+    int i;
+    for (i = 0; i < threads; i++)
+        workers[i].connection = i % 4 ? workers[i - 1].connection
+                                      : rx_NewConnection(inet_addr(host), htons(PORT), SERVICE, security, 0);
+    begun = now();
+    for (i = 0; i < threads; i++)
+        pthread_create(&workers[i].thread, NULL, work, &workers[i]);
+    sleep(seconds);
+    stop = 1;
+    for (i = 0; i < threads; i++) {
+        pthread_join(workers[i].thread, NULL);
+        calls += workers[i].calls;
+        failed += workers[i].failed;
+    }
+    took = now() - begun;
+    printf("{\"calls\": %lu, \"failed\": %lu, \"seconds\": %.3f, \"calls_per_second\": %.1f}\n", calls, failed, took,
+           calls / took);
+    return failed ? 1 : 0;
+}
+
+int main(int argc, char **argv)
+{
+    int is_server = argc == 2 && !strcmp(argv[1], "server");
+    int is_client = argc == 7 && !strcmp(argv[1], "client");
+    if (!is_server && !is_client) {
+        fprintf(stderr, "usage: %s server | client HOST SECONDS THREADS REQUEST_BYTES REPLY_BYTES\n", argv[0]);
+        return 2;
+    }
+    if (rx_Init(is_server ? htons(PORT) : 0)) {
+        fprintf(stderr, "rx_Init failed\n");
+        return 3;
+    }
+    if (is_server)
+        return server();
+    request_bytes = atoi(argv[5]);
+    reply_bytes = atoi(argv[6]);
+    return client(argv[2], atoi(argv[3]), atoi(argv[4]));
+}
