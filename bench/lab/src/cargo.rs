@@ -12,7 +12,7 @@ pub fn cargo(cx: &Cx<'_>) -> Cmd {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let cargo = Cmd::new(program).cwd(&cx.host.root).limit(Duration::from_secs(1200));
     match cx.host.owner {
-        Some(user) => cargo.as_user(user),
+        Some(user) => cargo.unprivileged(user),
         None => cargo,
     }
 }

@@ -63,7 +63,8 @@ impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
 /// Ends the step with a message unless a condition holds.
 macro_rules! ensure {
     ($condition:expr, $($message:tt)+) => {
-        if !$condition {
+        let holds: bool = $condition;
+        if !holds {
             return Err($crate::fault::Fault::Check(format!($($message)+)));
         }
     };

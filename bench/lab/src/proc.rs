@@ -44,8 +44,6 @@ pub struct Output {
     pub stdout: String,
     /// What it complained about.
     pub stderr: String,
-    /// From its start to its end.
-    pub took: Duration,
 }
 
 impl Cmd {
@@ -85,7 +83,7 @@ impl Cmd {
     }
 
     /// As an ordinary user without any privilege, and without a way to one.
-    pub fn as_user(self, user: User) -> Cmd {
+    pub fn unprivileged(self, user: User) -> Cmd {
         let ids = [format!("--reuid={}", user.uid), format!("--regid={}", user.gid)];
         let rest = ["--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--"];
         self.under(rest).under(ids).under(["setpriv"])
@@ -123,7 +121,6 @@ impl Cmd {
 
     /// Runs it, whatever its status.
     pub fn run(&self, cx: &Cx<'_>) -> Result<Output> {
-        let begun = Instant::now();
         if !self.quiet {
             cx.log.line(format!("$ {self}"));
         }
@@ -140,11 +137,10 @@ impl Cmd {
         }
         match waited {
             Ok(status) => {
-                let took = begun.elapsed();
                 if !self.quiet && !status.success() {
                     cx.log.line(format!("ended with {}", words(status)));
                 }
-                Ok(Output { status, stdout, stderr, took })
+                Ok(Output { status, stdout, stderr })
             }
             Err(Fault::TimedOut { command, limit, .. }) => {
                 let tail = tail(&format!("{stdout}{stderr}"), 15);

@@ -5,26 +5,20 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::fault::{Context, Fault, Result};
+use crate::fault::{Context, Fault, Result, ensure};
 use crate::ns::Netns;
 use crate::openafs::script::Line;
 use crate::openafs::write_config;
 use crate::proc::{Cmd, words};
 use crate::step::Cx;
 
+/// What one command may take, on a bad line too.
+const LIMIT: Duration = Duration::from_secs(120);
+
 /// Somebody in a namespace who knows one address.
 pub struct Client<'n> {
     ns: &'n Netns,
     config: PathBuf,
-    limit: Duration,
-}
-
-/// What the commands of a script answered, in order.
-pub struct Transcript {
-    /// Each command with its answer.
-    pub answers: Vec<Answer>,
-    /// How long all of it took.
-    pub took: Duration,
 }
 
 /// One command and what it printed, timestamps replaced.
@@ -39,13 +33,7 @@ impl<'n> Client<'n> {
     pub fn new(cx: &Cx<'_>, ns: &'n Netns, name: &str, server: Ipv4Addr) -> Result<Client<'n>> {
         let config = cx.dir.join(format!("config-{name}"));
         write_config(&config, server)?;
-        Ok(Client { ns, config, limit: Duration::from_secs(60) })
-    }
-
-    /// How long one command may take.
-    pub fn limit(mut self, limit: Duration) -> Client<'n> {
-        self.limit = limit;
-        self
+        Ok(Client { ns, config })
     }
 
     /// The command of a line, in the client's namespace.
@@ -53,11 +41,11 @@ impl<'n> Client<'n> {
         let cmd = self.ns.cmd(line.tool).args(&line.args);
         let cmd = cmd.arg("-noauth").arg("-config").arg(&self.config);
         let cmd = if line.tool == "vos" { cmd.arg("-noresolve") } else { cmd };
-        cmd.stdin(line.stdin.clone()).limit(self.limit).quiet()
+        cmd.stdin(line.stdin.clone()).limit(LIMIT).quiet()
     }
 
     /// Runs all of `lines`, whatever each answers.
-    pub fn run(&self, cx: &Cx<'_>, name: &str, lines: &[Line]) -> Result<Transcript> {
+    pub fn run(&self, cx: &Cx<'_>, name: &str, lines: &[Line]) -> Result<Vec<Answer>> {
         let begun = std::time::Instant::now();
         let mut answers = Vec::with_capacity(lines.len());
         for line in lines {
@@ -68,38 +56,28 @@ impl<'n> Client<'n> {
             let _ = writeln!(text, "[{}]", words(output.status));
             answers.push(Answer { command: line.to_string(), text });
         }
-        let transcript = Transcript { answers, took: begun.elapsed() };
         let path = cx.dir.join(format!("transcript-{name}"));
-        std::fs::write(&path, transcript.to_string()).context(|| format!("write {}", path.display()))?;
-        let seconds = transcript.took.as_secs_f64();
+        let transcript: String =
+            answers.iter().map(|Answer { command, text }| format!("$ {command}\n{text}")).collect();
+        std::fs::write(&path, transcript).context(|| format!("write {}", path.display()))?;
+        let seconds = begun.elapsed().as_secs_f64();
         cx.log.line(format!("{name}: {} commands in {seconds:.1} s", lines.len()));
-        Ok(transcript)
+        Ok(answers)
     }
 }
 
-impl Transcript {
-    /// An error at the first command that was answered otherwise.
-    pub fn must_equal(&self, what: &str, other: &[Answer]) -> Result {
-        let pairs = self.answers.iter().zip(other);
-        if let Some((got, want)) = pairs.into_iter().find(|(got, want)| got != want) {
-            let (at, (got_line, want_line)) = first_difference(&got.text, &want.text);
-            return Err(Fault::Check(format!(
-                "{what}: `{}` was answered otherwise, first in line {at}:\n    got      {got_line:?}\n    expected {want_line:?}",
-                got.command
-            )));
-        }
-        if self.answers.len() != other.len() {
-            let (got, want) = (self.answers.len(), other.len());
-            return Err(Fault::Check(format!("{what}: {got} answers instead of {want}")));
-        }
-        Ok(())
+/// An error at the first command that was answered otherwise.
+pub fn must_equal(what: &str, got: &[Answer], expected: &[Answer]) -> Result {
+    let mut pairs = got.iter().zip(expected);
+    if let Some((got, expected)) = pairs.find(|(got, expected)| got != expected) {
+        let (at, (got_line, expected_line)) = first_difference(&got.text, &expected.text);
+        let command = &got.command;
+        return Err(Fault::Check(format!(
+            "{what}: `{command}` was answered otherwise, first in line {at}:\n    got      {got_line:?}\n    expected {expected_line:?}"
+        )));
     }
-}
-
-impl std::fmt::Display for Transcript {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.answers.iter().try_for_each(|answer| write!(f, "$ {}\n{}", answer.command, answer.text))
-    }
+    ensure!(got.len() == expected.len(), "{what}: {} answers instead of {}", got.len(), expected.len());
+    Ok(())
 }
 
 fn first_difference<'t>(a: &'t str, b: &'t str) -> (usize, (&'t str, &'t str)) {
@@ -160,10 +138,10 @@ mod tests {
     #[test]
     fn a_difference_in_a_later_line_is_found() {
         let answer = |text: &str| Answer { command: "pts x".into(), text: text.into() };
-        let transcript = Transcript { answers: vec![answer("a\nb\n")], took: Duration::ZERO };
-        assert!(transcript.must_equal("x", &[answer("a\nb\n")]).is_ok());
-        let fault = transcript.must_equal("x", &[answer("a\nc\n")]).unwrap_err().to_string();
+        let got = [answer("a\nb\n")];
+        assert!(must_equal("x", &got, &[answer("a\nb\n")]).is_ok());
+        let fault = must_equal("x", &got, &[answer("a\nc\n")]).unwrap_err().to_string();
         assert!(fault.contains("line 2") && fault.contains("\"c\""), "{fault}");
-        assert!(transcript.must_equal("x", &[]).is_err());
+        assert!(must_equal("x", &got, &[]).is_err());
     }
 }

@@ -2,7 +2,12 @@
 
 use crate::step::Step;
 
+mod backends;
+mod demo;
+mod fuzz;
 mod openafs;
+mod ping;
+mod unread;
 mod workspace;
 
 /// All of them. Names, minutes that each may take, what holds when it passes.
@@ -11,6 +16,28 @@ pub const ALL: &[Step] = &[
         .about("`cargo test --workspace` passes as an ordinary user, without any peer"),
     Step::new("privileged", 15, workspace::privileged)
         .about("tests that need root pass in a network namespace of their own"),
+    Step::new("demo", 8, demo::demo)
+        .about("rxline demo verifies every call as an ordinary user, on all CPUs and on one"),
+    Step::new("ping", 4, ping::ping)
+        .about("ping and ping -6 are answered, 1000 of 1000, whole and in fragments, on veth and tap"),
     Step::new("openafs/peers", 3, openafs::peers)
         .about("without us: two copies of one cell answer the whole script alike, and tshark finds nothing"),
+    Step::new("openafs/af_packet", 4, openafs::af_packet).about(
+        "through the gateway on veth: vos and pts print what they print without it; every packet in order",
+    ),
+    Step::new("openafs/tap", 4, openafs::tap).about("the same on tap"),
+    Step::new("openafs/sim", 6, openafs::sim)
+        .about("the same with 2 % lost, 1 % doubled, 5 % reordered on the clients' side"),
+    Step::new("backends/share", 3, backends::share)
+        .about("two copies of one cell: many readers, the same answers, and both copies are used"),
+    Step::new("backends/slow", 3, backends::slow)
+        .about("of two servers one is ten times slower: it gets less than a fifth of the calls"),
+    Step::new("backends/killed", 3, backends::killed).about(
+        "of two servers one is killed: its calls fail clearly, the other takes over, it returns and is used",
+    ),
+    Step::new("unread", 4, unread::unread).about(
+        "1,000 calls whose replies nobody reads: memory within its budget, others at their normal rate",
+    ),
+    Step::new("fuzz", 4, fuzz::fuzz)
+        .about("200,000 damaged frames: no panic, no leak, the ledger closes, real calls answered meanwhile"),
 ];

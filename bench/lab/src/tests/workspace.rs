@@ -39,7 +39,7 @@ fn as_nobody(cx: &Cx<'_>) -> Result<Cmd> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tests/as_nobody.sh");
     let cmd = Cmd::new("unshare").args(["--mount", "--propagation", "private", "sh", script]);
     let cmd = cmd.arg(&cx.host.root).arg(&target).arg(sysroot(cx)?).arg(cargo_home()?);
-    let nobody = Cmd::new("cargo").args(["test", "--workspace", "--locked"]).as_user(NOBODY);
+    let nobody = Cmd::new("cargo").args(["test", "--workspace", "--locked"]).unprivileged(NOBODY);
     Ok(nobody.under(cmd.words()))
 }
 

@@ -1,0 +1,147 @@
+//! `rxline gateway` as a process of a step: its configuration, its figures, its end.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::cargo::build_rxline;
+use crate::fault::{Context, Fault, Result, ensure};
+use crate::figures::Figures;
+use crate::net::{BACK, FRONT, FRONT6, Net};
+use crate::openafs::{PROTECTION, VLDB};
+use crate::proc::Running;
+use crate::step::Cx;
+
+/// rxperf's port and Rx service.
+pub const RXPERF: (u16, u16) = (7009, 147);
+
+/// What a gateway is to do.
+pub struct Plan {
+    /// Put before the URL of the port towards the clients: `sim:seed=7,loss=0.02@`.
+    pub front: String,
+    /// Name, port and service of what it serves, and by whom.
+    pub pools: Vec<(&'static str, (u16, u16), Vec<Ipv4Addr>)>,
+    /// Received bytes that may wait for their reader.
+    pub unread_bytes: usize,
+    /// Packet buffers of 2 KiB.
+    pub buffers: usize,
+}
+
+impl Plan {
+    /// Serves OpenAFS's two databases from `backends`.
+    pub fn openafs(backends: &[Ipv4Addr]) -> Plan {
+        let pools = vec![("vldb", VLDB, backends.to_vec()), ("protection", PROTECTION, backends.to_vec())];
+        Plan { front: String::new(), pools, unread_bytes: 16 << 20, buffers: 16384 }
+    }
+
+    /// Serves rxperf from `backends`.
+    pub fn rxperf(backends: &[Ipv4Addr]) -> Plan {
+        Plan { pools: vec![("rxperf", RXPERF, backends.to_vec())], ..Plan::openafs(&[]) }
+    }
+
+    fn config(&self, net: &Net) -> String {
+        let (front, back) = net.urls();
+        let mut text = format!(
+            "cores = [0]\ndrain_seconds = 5\n\n[memory]\nbuffers = {}\n\n[limits]\nunread_bytes = {}\n",
+            self.buffers, self.unread_bytes
+        );
+        let ports = [
+            (format!("{}{front}", self.front), format!("\"{FRONT}/24\", \"{FRONT6}/64\"")),
+            (back.to_string(), format!("\"{BACK}/24\"")),
+        ];
+        for (url, addresses) in ports {
+            text += &format!("\n[[port]]\nurl = \"{url}\"\naddresses = [{addresses}]\n");
+        }
+        for (name, (port, service), backends) in &self.pools {
+            let backends: Vec<String> =
+                backends.iter().map(|address| format!("\"{address}:{port}\"")).collect();
+            let backends = backends.join(", ");
+            text += &format!("\n[[pool]]\nname = \"{name}\"\nbackends = [{backends}]\n");
+            text += "timeouts = { silence_ms = 3000 }\n";
+            text += "probe = { interval_ms = 250, timeout_ms = 250, failures = 3 }\n";
+            text += &format!("\n[[listener]]\naddress = \"{FRONT}:{port}\"\n");
+            text += &format!("\n[[listener.service]]\nids = [{service}]\npool = \"{name}\"\n");
+        }
+        text
+    }
+}
+
+/// A gateway that runs.
+pub struct Gateway {
+    process: Running,
+}
+
+impl Gateway {
+    /// Starts it, joins its ports to the wires, and waits until every backend answered a probe.
+    pub fn start(cx: &Cx<'_>, net: &Net, plan: &Plan) -> Result<Gateway> {
+        let mut gateway = Gateway::launch(cx, net, plan)?;
+        gateway.wait_alive(cx, plan.pools.iter().map(|(_, _, backends)| backends.len()).sum())?;
+        Ok(gateway)
+    }
+
+    /// The same, without waiting for backends.
+    pub fn launch(cx: &Cx<'_>, net: &Net, plan: &Plan) -> Result<Gateway> {
+        let rxline = build_rxline(cx)?;
+        let path = cx.dir.join("gateway.toml");
+        fs::write(&path, plan.config(net)).context(|| format!("write {}", path.display()))?;
+        let command = net.gateway.cmd(rxline).arg("gateway").arg("--config").arg(&path).arg("--json");
+        let mut process = command.env("RUST_BACKTRACE", "1").start(cx, "gateway")?;
+        let attached = net.attach(cx);
+        // A gateway that refused its configuration says more than a port that never came.
+        process.must_live()?;
+        attached?;
+        let mut gateway = Gateway { process };
+        gateway.figures(cx)?;
+        Ok(gateway)
+    }
+
+    /// Waits until `count` backends are alive.
+    pub fn wait_alive(&mut self, cx: &Cx<'_>, count: usize) -> Result {
+        let what = format!("{count} backends alive in the gateway's figures");
+        cx.wait_for(&what, Duration::from_secs(20), || {
+            self.process.must_live()?;
+            let Some(figures) = self.last_figures() else { return Ok(None) };
+            Ok((figures.alive() == count).then_some(()))
+        })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// An error if it ended.
+    pub fn must_live(&mut self) -> Result {
+        self.process.must_live()
+    }
+
+    /// The figures it prints next.
+    pub fn figures(&mut self, cx: &Cx<'_>) -> Result<Figures> {
+        let before = self.process.stdout().lines().count();
+        cx.wait_for("the gateway prints figures", Duration::from_secs(10), || {
+            self.process.must_live()?;
+            let text = self.process.stdout();
+            let complete = text.ends_with('\n') && text.lines().count() > before;
+            Ok(if complete { self.last_figures() } else { None })
+        })
+    }
+
+    fn last_figures(&self) -> Option<Figures> {
+        let text = self.process.stdout();
+        let complete = &text[..=text.rfind('\n')?];
+        serde_json::from_str(complete.lines().last()?).ok()
+    }
+
+    /// SIGTERM; its last figures once it ended, which has to be with exit code 0.
+    pub fn stop(mut self, cx: &Cx<'_>) -> Result<Figures> {
+        self.process.must_live()?;
+        self.process.signal(Signal::TERM)?;
+        let status = self.process.wait(cx, Duration::from_secs(20))?;
+        cx.log.block(&self.process.stderr());
+        let last = self.last_figures();
+        ensure!(status.success(), "the gateway ended with {}", crate::proc::words(status));
+        last.ok_or_else(|| Fault::Check("the gateway ended without its figures".into()))
+    }
+}
