@@ -1,5 +1,10 @@
 //! Tests of the stack through its public face: two stacks on a wire in virtual time, frames built by hand, noise.
 
+mod build;
+mod fragments;
+mod frames;
+mod neighbours;
+mod noise;
 mod pair;
 
 use std::net::{IpAddr, SocketAddr};
