@@ -1,8 +1,13 @@
 //! The drivers, one file each; [`crate::open`] chooses by URL.
 
+pub(crate) mod af_packet;
+mod interface;
 pub(crate) mod memory;
 pub(crate) mod null;
+mod packet_ring;
+mod packet_send;
 pub(crate) mod sim;
+pub(crate) mod tap;
 
 use std::sync::Arc;
 

@@ -171,13 +171,30 @@ impl Pool {
     }
 
     /// A packet that holds a copy of `bytes`, of as many segments as it takes; `None` without enough buffers.
+    #[inline]
     pub fn copy_from(&mut self, bytes: &[u8]) -> Option<Mbuf> {
+        let mut mbuf = self.alloc_len(bytes.len())?;
+        if mbuf.segment_count() == 1 {
+            mbuf.data_mut().copy_from_slice(bytes);
+            return Some(mbuf);
+        }
+        let mut left = bytes;
+        for segment in mbuf.segments_mut() {
+            let (now, rest) = left.split_at(segment.len());
+            segment.copy_from_slice(now);
+            left = rest;
+        }
+        Some(mbuf)
+    }
+
+    /// A packet of `len` bytes, whatever they are, of as many segments as it takes; `None` without enough buffers.
+    #[inline]
+    pub fn alloc_len(&mut self, len: usize) -> Option<Mbuf> {
         let mut mbuf = self.alloc()?;
-        let (first, rest) = bytes.split_at(bytes.len().min(DATA_ROOM));
-        mbuf.append(first.len())?.copy_from_slice(first);
-        for chunk in rest.chunks(DATA_ROOM) {
+        mbuf.append(len.min(DATA_ROOM))?;
+        while mbuf.len() < len {
             let mut segment = self.alloc()?;
-            segment.append(chunk.len())?.copy_from_slice(chunk);
+            segment.append((len - mbuf.len()).min(DATA_ROOM))?;
             mbuf.chain(segment);
         }
         Some(mbuf)

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 pub use crate::counters::{Drops, QueueStats};
-use crate::drivers::{memory, null, sim};
+use crate::drivers::{af_packet, memory, null, sim, tap};
 use crate::mac::MacAddr;
 use crate::mbuf::Burst;
 use crate::pool::Pool;
@@ -176,7 +176,6 @@ pub enum PortError {
 }
 
 impl PortError {
-    #[allow(dead_code, reason = "drivers follow")]
     pub(crate) fn io(what: impl Into<String>) -> PortError {
         PortError::Io { what: what.into(), source: io::Error::last_os_error() }
     }
@@ -223,6 +222,8 @@ type Opener = fn(Url<'_>, &OpenOptions) -> Result<Box<dyn Port>, PortError>;
 const DRIVERS: &[(&str, &str, Opener)] = &[
     ("memory", "memory:NAME", memory::open),
     ("null", "null:", null::open),
+    ("af_packet", "af_packet:IFACE", af_packet::open),
+    ("tap", "tap:NAME", tap::open),
     ("sim", "sim:OPTIONS@URL", sim::open),
 ];
 

@@ -249,17 +249,17 @@ fn receiving_goes_on_after_the_pool_was_empty(wire: &Wire, pool: &mut Pool) {
     let mut small = self::pool(4);
     let mut burst: Burst = (0..BURST).map(|number| pool.copy_from(&frame(number, 100)).unwrap()).collect();
     assert_eq!(a.queue.tx_burst(Clock::now(), &mut burst), BURST);
-    let held = receive(&mut b, &mut a, &mut small, BURST);
-    let on_hold = held.len();
-    drop(held);
-    let later = receive(&mut b, &mut a, &mut small, BURST - on_hold);
-    let lost = lost(&b.queue.stats()) as usize;
-    assert!(on_hold + later.len() + lost >= BURST, "{on_hold} + {} + {lost}", later.len());
-    drop(later);
-    // Frames that waited for buffers come first.
-    for _ in 0..8 {
-        receive_now(&mut b, pool);
+    // Frames wait in the device, or are lost by name; whenever buffers are free again, receiving goes on.
+    let mut received = 0;
+    loop {
+        let held = receive(&mut b, &mut a, &mut small, 4.min(BURST - received));
+        received += held.len();
+        if held.is_empty() || received == BURST {
+            break;
+        }
     }
+    let lost = lost(&b.queue.stats()) as usize;
+    assert!(received > 0 && received + lost >= BURST, "{received} received, {lost} lost");
     assert!(send(&mut a, pool.copy_from(&frame(9, 100)).unwrap()));
     assert_eq!(receive(&mut b, &mut a, &mut small, 1).len(), 1, "and it works on");
     assert_eq!(small.available(), 4);
