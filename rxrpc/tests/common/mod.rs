@@ -147,6 +147,16 @@ impl Net {
         true
     }
 
+    /// The same, but no further than `limit`. False: nothing happens before then.
+    pub fn step_until(&mut self, limit: Instant) -> bool {
+        self.transmit();
+        if self.next().is_some_and(|next| next <= limit) {
+            return self.step();
+        }
+        self.now = self.now.max(limit);
+        false
+    }
+
     fn deliver(&mut self) {
         while self.flights.peek().is_some_and(|flight| flight.0.0.0 <= self.now.as_nanos()) {
             let (_, target, from, bytes) = self.flights.pop().unwrap();
