@@ -1,0 +1,81 @@
+//! A counting allocator proves it: receiving, echoing and delivering datagrams allocates and frees nothing.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use engine::{Engine, Idle, Outcome};
+
+struct Counting;
+
+/// Allocations and frees of the polling thread.
+static OPERATIONS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// Set by the service, which runs on the polling thread that both engines share.
+    static POLLS: Cell<bool> = const { Cell::new(false) };
+}
+
+fn count() {
+    if POLLS.get() {
+        OPERATIONS.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn steady_traffic_allocates_nothing_on_the_cores() {
+    let addr = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let start = |host| {
+        let builder = Engine::builder().port("memory:steady").address(format!("192.0.2.{host}/24"));
+        builder.idle(Idle::Sleep { spins: 50, yields: 50 }).start().unwrap()
+    };
+    let (server, client) = (start(1), start(2));
+    let _service = server.udp().serve(addr("192.0.2.1:7"), |cx, _, datagram| {
+        POLLS.set(true);
+        if datagram.payload.len() == 1 {
+            drop(std::hint::black_box(Box::new(1)));
+        }
+        match cx.send(datagram.local, datagram.peer, datagram.payload) {
+            Ok(()) => Outcome::Delivered,
+            Err(reason) => Outcome::Dropped(reason),
+        }
+    });
+    let socket = client.udp().bind(addr("192.0.2.2:0")).unwrap();
+    // Small ones, and some that travel as fragments.
+    let round = |size: usize| {
+        let mut buffer = [0; 4096];
+        socket.send_to(&buffer[..size], addr("192.0.2.1:7")).unwrap();
+        assert_eq!(socket.recv_timeout(Duration::from_secs(10), &mut buffer).unwrap().0, size);
+    };
+    let rounds = |n: usize| (0..n).for_each(|i| round(if i % 10 == 0 { 4000 } else { 100 }));
+    rounds(200);
+    round(1);
+    assert!(
+        OPERATIONS.load(Ordering::Relaxed) >= 2,
+        "the counter must see what the service allocates for one byte"
+    );
+    let before = OPERATIONS.load(Ordering::Relaxed);
+    rounds(2000);
+    std::thread::sleep(Duration::from_millis(20));
+    rounds(100);
+    assert_eq!(OPERATIONS.load(Ordering::Relaxed) - before, 0, "allocations and frees on polling threads");
+}
