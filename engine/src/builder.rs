@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
@@ -129,6 +130,8 @@ enum Cpus {
     Count(usize),
 }
 
+type Tune = Box<dyn Fn(&mut StackConfig)>;
+
 /// Says what an engine is made of. Addresses, gateways, routes, MTU and VLAN belong to the port named last before them.
 pub struct Builder {
     name: String,
@@ -142,7 +145,7 @@ pub struct Builder {
     socket_budget: usize,
     core_budget: Option<usize>,
     seed: Option<u64>,
-    tune: Option<Box<dyn Fn(&mut StackConfig)>>,
+    tune: Option<Tune>,
 }
 
 impl Engine<UdpHandler> {
@@ -301,7 +304,7 @@ impl Builder {
         }
         let keys = self.keys();
         let (ports, queues) = self.open_ports(cpus.len())?;
-        let stacks = self.stacks(&*ports, keys, cpus.len())?;
+        let stacks = self.stacks(&ports, keys, cpus.len())?;
         let addresses: HashSet<IpAddr> = stacks[0].addresses().map(|(_, address)| address).collect();
         let pools = self.pools(cpus.len())?;
         let views = pools.iter().zip(&cpus).map(|(pool, &cpu)| CoreView {
@@ -359,9 +362,12 @@ impl Builder {
             let (exit, exited) = mpsc::channel();
             let ready = ready.clone();
             let build = move || {
-                let core: Core<H> = seed.build();
-                let _ = ready.send(());
-                Box::new(core) as Box<dyn poll::Turn>
+                let built = catch_unwind(AssertUnwindSafe(|| seed.build()));
+                let told = built.as_ref().map(drop).map_err(|panic| poll::message(&**panic));
+                // Nobody listens if the start has failed already.
+                let _ = ready.send((core, told));
+                let built: Core<H> = built.unwrap_or_else(|panic| resume_unwind(panic));
+                Box::new(built) as Box<dyn poll::Turn>
             };
             poll::run_on(cpus[core], Box::new(build), exit)?;
             engine.exits.push(exited);
@@ -431,9 +437,7 @@ impl Builder {
         for spec in &mut self.ports {
             let mut port = match std::mem::replace(&mut spec.device, Device::Url(String::new())) {
                 Device::Open(port) => port,
-                Device::Url(url) => {
-                    pmd::open(&url, &OpenOptions { queues: cores, mtu: spec.mtu, ..Default::default() })?
-                }
+                Device::Url(url) => pmd::open(&url, &OpenOptions { queues: cores, mtu: spec.mtu })?,
             };
             for (queue, of_core) in port.open_queues(cores)?.into_iter().zip(&mut queues) {
                 of_core.push(queue);

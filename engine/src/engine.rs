@@ -1,7 +1,8 @@
 //! A running engine, as other threads see it; its figures, and its end.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -111,19 +112,12 @@ impl<H: Handler> Engine<H> {
     }
 
     /// Waits until every core is built, or says which one failed.
-    pub(crate) fn await_start(&self, started: &Receiver<()>) -> Result<(), StartError> {
-        let mut waiting = self.cores();
-        while waiting > 0 {
-            match started.recv_timeout(Duration::from_millis(50)) {
-                Ok(()) => waiting -= 1,
-                // Every core is built or has failed.
-                Err(mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
-            }
-        }
-        for (core, exit) in self.exits.iter().enumerate() {
-            if let Ok(Err(message)) = exit.try_recv() {
-                return Err(StartError::Handler { core, message });
+    pub(crate) fn await_start(&self, started: &Receiver<(usize, Exit)>) -> Result<(), StartError> {
+        for _ in 0..self.cores() {
+            match started.recv() {
+                Ok((_, Ok(()))) => {}
+                Ok((core, Err(message))) => return Err(StartError::Handler { core, message }),
+                Err(_) => return Err(StartError::System(io::ErrorKind::BrokenPipe.into())),
             }
         }
         Ok(())

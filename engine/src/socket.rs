@@ -254,7 +254,6 @@ impl Socket {
     }
 
     #[inline]
-    #[expect(clippy::mut_from_ref, reason = "the exclusive token stands for the borrow")]
     fn core_side<'a>(&'a self, token: &'a mut CoreToken) -> &'a mut CoreSide {
         assert_eq!(token.engine, self.engine, "a socket of another engine");
         // SAFETY: the token is this core's only one in this engine (see `tokens`) and is borrowed exclusively for as long as the result

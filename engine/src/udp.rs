@@ -260,6 +260,11 @@ impl UdpSocket {
         self.handle.local_addr()
     }
 
+    /// Closes the socket for everyone who shares it; who waits for a datagram is told.
+    pub fn close(&self) {
+        self.handle.close();
+    }
+
     /// Receives the next datagram into `buffer`, blocking. Returns its length in full, which is more than `buffer` holds if it was cut.
     pub fn recv_from(&self, buffer: &mut [u8]) -> Result<(usize, SocketAddr), RecvError> {
         self.recv_until(None, buffer)
