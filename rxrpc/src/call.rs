@@ -169,8 +169,9 @@ impl Call {
 
     /// Packets that it may add to its send queue.
     pub fn send_packets_room(&self, shared: &Shared) -> usize {
-        let free = (shared.config.send_buffers_max).saturating_sub(shared.queued);
-        shared.send_share().saturating_sub(self.send.len()).min(free)
+        let (config, held) = (&shared.config, self.send.len());
+        let free = config.send_buffers_max.saturating_sub(shared.queued);
+        shared.send_share().saturating_sub(held).min(free.max(config.send_reserve.saturating_sub(held)))
     }
 
     /// Bytes that `send` would take.

@@ -36,6 +36,11 @@ pub struct EndpointConfig {
     pub receive_window: u32,
     /// Buffers that all calls together may hold unread or out of order.
     pub unread_buffers_max: usize,
+    /// Packets that each call may hold unread or out of order even when `unread_buffers_max` is used up, so that calls that
+    /// nobody reads cannot stop the others. 16 is what peers send before they know our window.
+    pub receive_reserve: usize,
+    /// Packets that each call may hold for sending even when `send_buffers_max` is used up.
+    pub send_reserve: usize,
     /// Packets of a call that wait to be sent or acknowledged.
     pub send_packets_max: usize,
     /// Buffers that all calls together may hold for sending.
@@ -91,6 +96,8 @@ impl Default for EndpointConfig {
             stray_replies_per_second: 1_000,
             receive_window: 255,
             unread_buffers_max: 8_192,
+            receive_reserve: 2,
+            send_reserve: 2,
             send_packets_max: 288,
             send_buffers_max: 8_192,
             transmit_window: 255,

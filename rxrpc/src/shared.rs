@@ -35,9 +35,8 @@ pub struct Reply {
 }
 
 /// How much of a shared budget one call may use: an eighth of what is free, so that what is left after any number of
-/// greedy calls still serves the others; but never less than two buffers while there are any.
+/// greedy calls still serves the others; but never less than the call's own reserve.
 const SHARE: usize = 8;
-const SHARE_MIN: usize = 2;
 /// How long a call that found no buffer waits before it looks again.
 const STARVED_RETRY: Duration = Duration::from_millis(1);
 
@@ -76,19 +75,20 @@ impl Shared {
 
     /// Packets that one call may hold for sending.
     pub fn send_share(&self) -> usize {
-        share(self.config.send_buffers_max, self.queued, self.config.send_packets_max)
+        let config = &self.config;
+        share(config.send_buffers_max, self.queued, config.send_reserve, config.send_packets_max)
     }
 
     /// Packets that one call may hold unread.
     pub fn recv_share(&self) -> usize {
-        share(self.config.unread_buffers_max, self.unread, self.config.receive_window as usize)
+        let config = &self.config;
+        share(config.unread_buffers_max, self.unread, config.receive_reserve, config.receive_window as usize)
     }
 
-    /// Whether a call that holds `held` buffers may take one more off the wire. A reserve of an eighth on top of the
-    /// budget is for calls that hold none, so that those who do not read cannot stop those who do.
+    /// Whether a call that holds `held` buffers may take one more off the wire: from the budget, or from what is each
+    /// call's own, so that those who do not read cannot stop those who do.
     pub fn takes(&self, held: usize) -> bool {
-        let max = self.config.unread_buffers_max;
-        self.unread < max || held == 0 && self.unread < max + max / SHARE + 1
+        self.unread < self.config.unread_buffers_max || held < self.config.receive_reserve
     }
 
     /// Remembers a call that found no buffer.
@@ -100,7 +100,7 @@ impl Shared {
     }
 }
 
-fn share(max: usize, used: usize, cap: usize) -> usize {
+fn share(max: usize, used: usize, reserve: usize, cap: usize) -> usize {
     let free = max.saturating_sub(used);
-    (free / SHARE).max(SHARE_MIN).min(cap)
+    (free / SHARE).max(reserve).min(cap)
 }

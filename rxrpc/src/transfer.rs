@@ -16,8 +16,7 @@ pub struct Recv {
 }
 
 impl Endpoint {
-    /// Bytes that `send` would take now. Once it is zero, call `send` or `send_mbuf` all the same to be told by a
-    /// `Writable` when there is room again.
+    /// Bytes that `send` would take now. Once it is zero, `want_room` asks for a `Writable` when there is room again.
     pub fn send_room(&self, call: CallId) -> usize {
         self.calls.get(call).map_or(0, |call| call.send_room(&self.shared))
     }
@@ -94,6 +93,13 @@ impl Endpoint {
         }
         call.schedule(shared);
         Ok(left)
+    }
+
+    /// Asks for a `Writable` as soon as `send` would take something, without having anything to send yet.
+    pub fn want_room(&mut self, now: Instant, call: CallId) {
+        if let Some(call) = self.calls.get_mut(call) {
+            call.want_room(now, &mut self.shared);
+        }
     }
 
     /// Reads in-order data.
