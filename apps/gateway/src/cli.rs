@@ -1,13 +1,26 @@
 //! `rxline gateway`.
 
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use cli::Exit;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::config::Config;
+use crate::gateway::{Gateway, GatewayHandle, Report};
+use crate::stats::GatewayStats;
+
+/// How soon a signal is seen.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Forward Rx calls from clients to pools of servers
+///
+/// SIGTERM or SIGINT drains: new calls are refused, those in progress may end, then it stops with a report; a second
+/// signal cuts the waiting short.
 #[derive(clap::Args, Debug)]
 #[command(after_help = cli::EXIT_CODES)]
 pub struct Args {
@@ -19,11 +32,11 @@ pub struct Args {
     #[arg(long)]
     pub check: bool,
 
-    /// Figures as one JSON object per line
+    /// Figures as one JSON object per line, the closing report as the last
     #[arg(long)]
     pub json: bool,
 
-    /// Seconds between two lines of figures; 0: none
+    /// Seconds between two looks at the figures; 0: none
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub interval: u64,
 }
@@ -42,5 +55,83 @@ pub fn run(args: Args) -> ExitCode {
         println!("{}: no mistake found ({listeners} listeners, {pools} pools)", args.config.display());
         return Exit::Ok.into();
     }
-    Exit::Environment.because("gateway", "cannot serve yet")
+    let mut signals = match Signals::new([SIGTERM, SIGINT]) {
+        Ok(signals) => signals,
+        Err(error) => return Exit::Environment.because("gateway", error),
+    };
+    match Gateway::start(config, Vec::new()) {
+        Ok(gateway) => serve(gateway, &args, &mut signals),
+        Err(error) => Exit::Environment.because("gateway", error),
+    }
+}
+
+fn serve(gateway: GatewayHandle, args: &Args, signals: &mut Signals) -> ExitCode {
+    let mut figures = Figures::new(args, gateway.stats());
+    while signals.pending().next().is_none() {
+        figures.show_if_due(|| gateway.stats());
+        sleep(LOOK);
+    }
+    let limit = gateway.drain_limit();
+    eprintln!("rxline gateway: no new calls; those in progress have {} s", limit.as_secs());
+    let report = gateway.drain(limit, |stats| {
+        figures.show_if_due(|| stats.clone());
+        signals.pending().next().is_none()
+    });
+    figures.close(&report)
+}
+
+/// Where figures go: a table on a terminal, lines in a pipe, JSON if asked.
+struct Figures {
+    json: bool,
+    terminal: bool,
+    interval: Option<Duration>,
+    shown: Instant,
+    last: GatewayStats,
+    /// Lines of the table that is on the terminal.
+    lines: usize,
+}
+
+impl Figures {
+    fn new(args: &Args, first: GatewayStats) -> Self {
+        let terminal = !args.json && std::io::stdout().is_terminal();
+        let interval = (args.interval > 0).then(|| Duration::from_secs(args.interval));
+        Self { json: args.json, terminal, interval, shown: Instant::now(), last: first, lines: 0 }
+    }
+
+    fn show_if_due(&mut self, stats: impl FnOnce() -> GatewayStats) {
+        if self.interval.is_none_or(|interval| self.shown.elapsed() < interval) {
+            return;
+        }
+        let stats = stats();
+        self.show(&stats);
+        self.shown = Instant::now();
+        self.last = stats;
+    }
+
+    fn show(&mut self, stats: &GatewayStats) {
+        let rates = stats.since(&self.last);
+        let mut out = std::io::stdout().lock();
+        // A closed stdout is no reason to stop serving.
+        let _ = if self.json {
+            writeln!(out, "{}", stats.json(&rates))
+        } else if self.terminal {
+            let table = stats.table(&rates);
+            // Up to the first line of the last table, then clear to the end of the screen.
+            let up = if self.lines > 0 { format!("\x1b[{}A", self.lines) } else { String::new() };
+            self.lines = table.lines().count();
+            write!(out, "{up}\r\x1b[J{table}")
+        } else {
+            writeln!(out, "{}", stats.line(&rates))
+        };
+        let _ = out.flush();
+    }
+
+    fn close(&self, report: &Report) -> ExitCode {
+        let mut out = std::io::stdout().lock();
+        let _ = if self.json { writeln!(out, "{}", report.json()) } else { write!(out, "{}", report.text()) };
+        for leak in &report.leaks {
+            eprintln!("rxline gateway: leak: {leak}");
+        }
+        if report.leaks.is_empty() { Exit::Ok.into() } else { Exit::Failed.into() }
+    }
 }

@@ -33,7 +33,11 @@ macro_rules! figures {
         /// One core's counters. On cache lines of its own.
         #[derive(Debug, Default)]
         #[repr(align(64))]
-        pub struct CoreFigures { $($(#[$doc])* pub $name: Counter,)* }
+        pub struct CoreFigures {
+            $($(#[$doc])* pub $name: Counter,)*
+            /// 0: serving. 1: refuses new calls. 2: and has nothing left to say either.
+            pub drain: Counter,
+        }
 
         /// Their values at one moment.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]

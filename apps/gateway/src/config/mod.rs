@@ -41,18 +41,28 @@ pub struct Config {
 pub enum Idle {
     /// Polls without a pause: lowest latency, one whole CPU.
     Spin,
-    /// Spins, then pauses between polls: no system call that blocks.
-    Pause,
-    /// Spins, pauses, then blocks in the device's file descriptor.
+    /// Polls without end, but lets other threads run in between.
+    Yield,
+    /// Polls, yields, then blocks in the device's file descriptor.
     Sleep,
 }
 
 /// Packet memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// Buffers of 2 KiB in each core's pool.
+    /// Buffers of 2 KiB in each core's pool: at least [`BUFFERS_BESIDES`], and [`BUFFERS_PER_CALL`] for each call that
+    /// may be in progress.
     pub buffers: usize,
 }
+
+/// Buffers that each call in progress has to itself, so that calls that nobody reads cannot stop the others.
+pub const BUFFERS_PER_CALL: usize = RECEIVE_RESERVE + SEND_RESERVE;
+/// Packets that a call may always hold unread: what a peer sends before it knows our window.
+pub(crate) const RECEIVE_RESERVE: usize = 16;
+/// Packets that a call may always hold for sending.
+pub(crate) const SEND_RESERVE: usize = 8;
+/// Buffers that all calls share, and that devices and protocols need.
+pub const BUFFERS_BESIDES: usize = 4096;
 
 /// What a core holds at most. Beyond it, calls are refused at once; nothing grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +73,6 @@ pub struct Limits {
     pub connections: usize,
     /// Peers known on one core.
     pub peers: usize,
-    /// Received bytes that wait for their reader, on one core.
-    pub unread_bytes: usize,
 }
 
 /// A network interface and the addresses it answers for.
@@ -128,10 +136,9 @@ pub struct PoolConfig {
     pub name: String,
     /// The servers.
     pub backends: Vec<SocketAddr>,
-    /// Calls in flight to one backend, over all cores; beyond it the backend is passed over.
+    /// Calls in flight to one backend, over all cores; beyond it the backend is passed over. As many connections are
+    /// made as it takes, four calls to each: no call waits in line behind one that nobody reads.
     pub calls: usize,
-    /// Client connections to one backend from one core; each carries four calls.
-    pub connections: usize,
     /// Asking after their health.
     pub probe: Probe,
     /// Giving up calls to them.
@@ -182,13 +189,13 @@ impl Config {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { calls: 4096, connections: 4096, peers: 4096, unread_bytes: 16 << 20 }
+        Self { calls: 2048, connections: 4096, peers: 4096 }
     }
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { buffers: 16384 }
+        Self { buffers: 65536 }
     }
 }
 

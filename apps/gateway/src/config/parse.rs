@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::source::{Section, Source, Value, did_you_mean};
 use super::{
-    Cidr, Config, Idle, Limits, ListenerConfig, ListenerMode, Memory, PoolConfig, PortConfig, Probe, Problem,
-    Route, ServiceConfig, Timeouts,
+    BUFFERS_BESIDES, BUFFERS_PER_CALL, Cidr, Config, Idle, Limits, ListenerConfig, ListenerMode, Memory,
+    PoolConfig, PortConfig, Probe, Problem, Route, ServiceConfig, Timeouts,
 };
 
 const DAY_MS: u64 = 86_400_000;
@@ -17,11 +17,12 @@ pub(super) fn config(text: &str) -> Result<Config, Vec<Problem>> {
     let mut root = Section::root(&root);
     let cores = cores(&mut source, &mut root);
     let idle = root.get("idle").and_then(|value| {
-        source.word("idle", value, &[("spin", Idle::Spin), ("pause", Idle::Pause), ("sleep", Idle::Sleep)])
+        source.word("idle", value, &[("spin", Idle::Spin), ("yield", Idle::Yield), ("sleep", Idle::Sleep)])
     });
     let drain = root.integer(&mut source, "drain_seconds", 0..=86_400).unwrap_or(10);
-    let memory = root.get("memory").map(|value| memory(&mut source, value)).unwrap_or_default();
     let limits = root.get("limits").map(|value| limits(&mut source, value)).unwrap_or_default();
+    let memory = root.get("memory").map(|value| memory(&mut source, value)).unwrap_or_default();
+    check_memory(&mut source, &mut root, memory, limits);
 
     let ports: Vec<PortConfig> = root
         .sections(&mut source, "port")
@@ -78,9 +79,21 @@ fn cores<'t>(source: &mut Source<'t>, root: &mut Section<'_, 't>) -> Vec<usize> 
 fn memory<'t>(source: &mut Source<'t>, value: &Value<'t>) -> Memory {
     let default = Memory::default();
     let Some(mut section) = source.section("memory", value) else { return default };
-    let buffers = section.integer(source, "buffers", 512..=4_194_304);
+    let buffers = section.integer(source, "buffers", 8192..=16_777_216);
     section.finish(source);
     Memory { buffers: buffers.map_or(default.buffers, |number| number as usize) }
+}
+
+/// Every call that may be in progress must have its buffers.
+fn check_memory<'t>(source: &mut Source<'t>, root: &mut Section<'_, 't>, memory: Memory, limits: Limits) {
+    let least = BUFFERS_BESIDES + limits.calls * BUFFERS_PER_CALL;
+    if memory.buffers < least {
+        let span = root.get("memory").or_else(|| root.get("limits")).map_or(0..0, Value::span);
+        let calls = (memory.buffers.saturating_sub(BUFFERS_BESIDES)) / BUFFERS_PER_CALL;
+        let what = format!("{} buffers are too few for {} calls in progress", memory.buffers, limits.calls);
+        let mend = format!("write `buffers = {least}` in [memory], or `calls = {calls}` in [limits]");
+        source.problem(span, what, mend);
+    }
 }
 
 fn limits<'t>(source: &mut Source<'t>, value: &Value<'t>) -> Limits {
@@ -93,7 +106,6 @@ fn limits<'t>(source: &mut Source<'t>, value: &Value<'t>) -> Limits {
         calls: read("calls", 1..=1_000_000, default.calls),
         connections: read("connections", 1..=1_000_000, default.connections),
         peers: read("peers", 1..=1_000_000, default.peers),
-        unread_bytes: read("unread_bytes", 65_536..=1 << 36, default.unread_bytes),
     };
     section.finish(source);
     limits
@@ -200,12 +212,11 @@ fn pool<'t>(
             source.problem(value.span(), "`backends` names no server", "name at least one address:port");
         }
     }
-    let calls = section.integer(source, "calls", 1..=1_000_000).unwrap_or(1024) as usize;
-    let connections = section.integer(source, "connections", 1..=65_536).unwrap_or(64) as usize;
+    let calls = section.integer(source, "calls", 1..=1_000_000).unwrap_or(4096) as usize;
     let probe = section.get("probe").map(|value| probe(source, value)).unwrap_or_default();
     let timeouts = section.get("timeouts").map(|value| timeouts(source, value)).unwrap_or_default();
     section.finish(source);
-    Some(PoolConfig { name: name?, backends, calls, connections, probe, timeouts })
+    Some(PoolConfig { name: name?, backends, calls, probe, timeouts })
 }
 
 /// A name that no other pool has.

@@ -45,10 +45,10 @@ fn the_example_is_sound() {
 #[test]
 fn unknown_keys_are_named_with_the_nearest_known_one() {
     refused("idle = ", "idel = ", "idel", "no key `idel`", "did you mean `idle`?");
-    refused("buffers = 16384", "bufers = 16384", "bufers", "no key `bufers`", "`buffers`");
+    refused("buffers = 65536", "bufers = 65536", "bufers", "no key `bufers`", "`buffers`");
     refused("answers = 1 ", "answer = 1 ", "answer = 1", "no key `answer`", "`answers`");
     refused("[limits]", "[limit]", "limit]", "no key `limit`", "`limits`");
-    refused("calls = 4096", "zzz = 4096", "zzz", "no key `zzz`", "use one of: calls, connections");
+    refused("calls = 2048\n", "zzz = 2048\n", "zzz", "no key `zzz`", "use one of: calls, connections");
 }
 
 #[test]
@@ -57,7 +57,19 @@ fn values_are_quoted_and_the_mend_says_the_range_or_the_kind() {
     refused("cores = [0]", "cores = 0", "0     ", "`cores = 0` is a whole number", "a list");
     refused("cores = [0]", "cores = [0, 0]", "0]", "core 0 is named twice", "once");
     refused("idle = \"sleep\"", "idle = \"slep\"", "\"slep\"", "`idle = \"slep\"`", "did you mean `sleep`?");
-    refused("buffers = 16384", "buffers = \"many\"", "\"many\"", "is a string", "a whole number");
+    refused("buffers = 65536", "buffers = \"many\"", "\"many\"", "is a string", "a whole number");
+}
+
+#[test]
+fn each_call_must_have_its_buffers() {
+    let mend = "write `buffers = 53248` in [memory], or `calls = 512` in [limits]";
+    refused(
+        "buffers = 65536",
+        "buffers = 16384",
+        "[memory]",
+        "16384 buffers are too few for 2048 calls",
+        mend,
+    );
 }
 
 #[test]

@@ -1,0 +1,378 @@
+//! The forwarder of one core: what comes in on a client's call goes out on a backend's, and the reply comes back.
+//!
+//! Plain logic over an [`Endpoint`]: no engine, no clock, no thread. Each client call is paired with one backend call, for
+//! life; the pair is freed when both were released, in one place ([`Forwarder::remove`]).
+//!
+//! **Flow control end to end.** A buffer is taken from one side only when the other has room for it, so that what a slow
+//! reader does not read stays in the windows of the two calls; besides them a pair holds at most one buffer each way.
+//!
+//! **What a client is told.** A backend's abort code, as it is. Otherwise one of two codes of Rx, both negative, which
+//! make OpenAFS's ubik clients try the next server:
+//! - `RX_RESTARTING` (-100): nothing was given to a backend's service; the call may safely be made again. No backend alive,
+//!   all busy, a limit reached, shutting down, or the backend itself said BUSY.
+//! - `RX_CALL_DEAD` (-1): the call was in progress, and may or may not have been carried out: the backend's host said
+//!   that nobody listens, or it fell silent; or the time to drain was up. `RX_CALL_TIMEOUT` (-3): `call_ms` was up.
+//!
+//! A call is never sent to a second backend: it may not be idempotent, and only the client knows.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pmd::{Instant, Mbuf, Pool};
+use rxrpc::{CallError, CallId, CallOptions, Completion, Endpoint, Event, LocalId, Target, code};
+
+use crate::balance::{Balancer, NoBackend, Outcome};
+use crate::config::Config;
+use crate::counter::Counter;
+use crate::figures::{CoreFigures, Shared};
+use crate::pairs::{Flow, Pair, Pairs, Side};
+
+/// Channels of an Rx connection.
+pub(crate) const CALLS_PER_CONNECTION: usize = 4;
+
+/// What the forwarder works with while it is called.
+pub struct Io<'a> {
+    /// The time of this turn.
+    pub now: Instant,
+    /// The core's buffers.
+    pub pool: &'a mut Pool,
+    /// The core's endpoint.
+    pub endpoint: &'a mut Endpoint,
+}
+
+/// One core's part of the gateway. See the module's head.
+pub struct Forwarder {
+    shared: Arc<Shared>,
+    core: usize,
+    balancer: Balancer,
+    /// Which pool serves what was called. A handful.
+    routes: Vec<Route>,
+    /// By backend: the local address to call it from.
+    sources: Vec<Option<LocalId>>,
+    /// By pool.
+    options: Vec<CallOptions>,
+    pairs: Pairs,
+    draining: bool,
+}
+
+struct Route {
+    local: LocalId,
+    service: u16,
+    pool: usize,
+}
+
+impl Forwarder {
+    /// For the core with index `core`; `seed` decides its random choices.
+    pub fn new(config: &Config, shared: Arc<Shared>, core: usize, seed: u64, now: Instant) -> Self {
+        let options = config.pools.iter().map(|pool| CallOptions {
+            hard_timeout: pool.timeouts.call,
+            dead_timeout: Some(pool.timeouts.silence),
+            bundle_conns_max: Some(pool.calls.div_ceil(CALLS_PER_CONNECTION)),
+            ..CallOptions::default()
+        });
+        Self {
+            balancer: Balancer::new(&shared.backends, core, shared.cores.len(), seed, now),
+            sources: vec![None; shared.backends.len()],
+            options: options.collect(),
+            pairs: Pairs::with_capacity(config.limits.calls),
+            routes: Vec::new(),
+            draining: false,
+            shared,
+            core,
+        }
+    }
+
+    /// Calls to `service` at `local` go to `pool` from now on.
+    pub fn add_route(&mut self, local: LocalId, service: u16, pool: usize) {
+        self.routes.push(Route { local, service, pool });
+    }
+
+    /// Chooses anew from which local address each backend is called; `choose` is told the backend's address.
+    pub fn choose_sources(&mut self, mut choose: impl FnMut(SocketAddr) -> Option<LocalId>) {
+        for (source, backend) in self.sources.iter_mut().zip(self.shared.backends.iter()) {
+            *source = choose(backend.address);
+        }
+    }
+
+    /// Takes what the endpoint has to say.
+    pub fn event(&mut self, io: &mut Io<'_>, event: Event) {
+        match event {
+            Event::Incoming { call, local, service, .. } => self.incoming(io, call, local, service),
+            Event::Readable { call } => match self.pairs.find(io.endpoint.user(call)) {
+                Some((index, Side::Client)) => self.pump_request(io, index),
+                Some((index, Side::Backend)) => self.pump_reply(io, index),
+                None => {}
+            },
+            Event::Writable { call } => match self.pairs.find(io.endpoint.user(call)) {
+                Some((index, Side::Client)) => self.pump_reply(io, index),
+                Some((index, Side::Backend)) => self.pump_request(io, index),
+                None => {}
+            },
+            Event::Complete { call, completion } => match self.pairs.find(io.endpoint.user(call)) {
+                Some((index, Side::Client)) => self.client_complete(io, index, completion),
+                Some((index, Side::Backend)) => self.backend_complete(io, index, completion),
+                None => drop(io.endpoint.release(io.now, call)),
+            },
+            Event::Version { peer, .. } => self.balancer.answered(&self.shared.backends, peer),
+            Event::Debug { .. } => {}
+        }
+    }
+
+    /// Sends the probes that are due.
+    pub fn expire(&mut self, io: &mut Io<'_>) {
+        let Self { balancer, shared, sources, .. } = self;
+        balancer.probe(io.now, &shared.backends, |index, address| {
+            if let Some(local) = sources[index] {
+                io.endpoint.probe_version(io.now, local, address);
+            }
+        });
+    }
+
+    /// When `expire` next has something to do.
+    pub fn next_timeout(&self) -> Instant {
+        self.balancer.next_probe()
+    }
+
+    /// From now on new calls are refused.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Whether new calls are refused.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Aborts every call in progress.
+    pub fn abort_all(&mut self, io: &mut Io<'_>) {
+        for index in self.pairs.indices() {
+            self.end_backend(io, index, code::CALL_DEAD, Outcome::Cancelled);
+            self.abort_client(io, index, code::CALL_DEAD, |figures| &figures.drained);
+        }
+    }
+
+    /// Calls in progress.
+    pub fn in_progress(&self) -> usize {
+        self.pairs.len()
+    }
+
+    fn figures(&self) -> &CoreFigures {
+        &self.shared.cores[self.core]
+    }
+
+    // The beginning.
+
+    fn incoming(&mut self, io: &mut Io<'_>, client: CallId, local: LocalId, service: u16) {
+        self.figures().accepted.add(1);
+        match self.choose(io.now, local, service) {
+            Ok((pool, backend, source)) => self.begin(io, client, service, pool, backend, source),
+            Err(refusal) => {
+                refusal(self.figures()).add(1);
+                io.endpoint.reject(io.now, client, code::RESTARTING);
+            }
+        }
+    }
+
+    /// Pool, backend and source of a new call, or under which figure to refuse it.
+    fn choose(
+        &mut self,
+        now: Instant,
+        local: LocalId,
+        service: u16,
+    ) -> Result<(usize, usize, LocalId), Refusal> {
+        if self.draining {
+            return Err(|figures| &figures.refused_draining);
+        }
+        if self.pairs.is_full() {
+            return Err(|figures| &figures.refused_limit);
+        }
+        let route = self.routes.iter().find(|route| route.local == local && route.service == service);
+        let Some(pool) = route.map(|route| route.pool) else {
+            return Err(|figures| &figures.refused_limit);
+        };
+        let backend = match self.balancer.pick(now, &self.shared.backends, pool) {
+            Ok(backend) => backend,
+            Err(NoBackend::AllDead) => return Err(|figures| &figures.refused_dead),
+            Err(NoBackend::AllBusy) => return Err(|figures| &figures.refused_busy),
+        };
+        match self.sources[backend] {
+            Some(source) => Ok((pool, backend, source)),
+            None => Err(|figures| &figures.refused_dead),
+        }
+    }
+
+    fn begin(
+        &mut self,
+        io: &mut Io<'_>,
+        client: CallId,
+        service: u16,
+        pool: usize,
+        backend: usize,
+        source: LocalId,
+    ) {
+        let address = self.shared.backends.address(backend);
+        let index = self.pairs.vacant();
+        let options = CallOptions { user: Pairs::user(index, Side::Backend), ..self.options[pool] };
+        let Ok(call) = io.endpoint.begin(io.now, source, Target::new(address, service), options) else {
+            // Nothing was sent yet: a limit of the endpoint's.
+            self.figures().refused_limit.add(1);
+            return io.endpoint.reject(io.now, client, code::RESTARTING);
+        };
+        io.endpoint.set_user(client, Pairs::user(index, Side::Client));
+        self.pairs.insert(index, Pair::new(client, call, backend));
+        self.balancer.begun(&self.shared.backends, backend);
+        self.figures().in_progress.add(1);
+        self.pump_request(io, index);
+    }
+
+    // The middle.
+
+    /// Moves what can be moved from the client to the backend.
+    fn pump_request(&mut self, io: &mut Io<'_>, index: usize) {
+        let pair = self.pairs.get_mut(index);
+        let Some(call) = pair.call else { return };
+        let moved = if pair.request.ended {
+            discard(io, pair.client)
+        } else {
+            pump(io, pair.client, call, &mut pair.request)
+        };
+        if pair.request.ended && pair.request_ended_at.is_none() {
+            pair.request_ended_at = Some(io.now);
+        }
+        self.figures().request_bytes.add(moved);
+    }
+
+    /// Moves what can be moved from the backend to the client.
+    fn pump_reply(&mut self, io: &mut Io<'_>, index: usize) {
+        let pair = self.pairs.get_mut(index);
+        let source = pair.call;
+        let moved = match source {
+            Some(call) => pump(io, call, pair.client, &mut pair.reply),
+            None => flush(io, pair.client, &mut pair.reply),
+        };
+        let taken = pair.reply.taken;
+        let first = taken && !std::mem::replace(&mut pair.responded, true);
+        if let (true, Some(asked)) = (first, pair.request_ended_at) {
+            let latency = io.now.saturating_duration_since(asked);
+            self.balancer.responded(io.now, &self.shared.backends, pair.backend, latency);
+        }
+        let all_taken = pair.reply.all_taken;
+        self.figures().reply_bytes.add(moved);
+        if all_taken && source.is_some() {
+            self.end_backend(io, index, code::USER_ABORT, Outcome::Succeeded);
+        }
+    }
+
+    // The end.
+
+    fn client_complete(&mut self, io: &mut Io<'_>, index: usize, completion: Completion) {
+        let figure: Figure = match completion {
+            Completion::Succeeded => |figures| &figures.succeeded,
+            Completion::RemoteAbort(_) => |figures| &figures.client_aborted,
+            _ => |figures| &figures.client_lost,
+        };
+        self.end_backend(io, index, completion.abort_code(), Outcome::Cancelled);
+        self.remove(io, index, figure);
+    }
+
+    fn backend_complete(&mut self, io: &mut Io<'_>, index: usize, completion: Completion) {
+        let (code, outcome, figure): (i32, Outcome, Figure) = match completion {
+            // What has not been read yet is still there; the backend's call is released with its end.
+            Completion::Succeeded => return self.pump_reply(io, index),
+            Completion::RemoteAbort(code) => (code, Outcome::Aborted, |figures| &figures.backend_aborted),
+            Completion::Busy => (code::RESTARTING, Outcome::Aborted, |figures| &figures.backend_aborted),
+            lost => (lost.abort_code(), Outcome::Failed, |figures| &figures.backend_failed),
+        };
+        self.end_backend(io, index, code, outcome);
+        self.abort_client(io, index, code, figure);
+    }
+
+    /// Releases the backend's call, if it is still there; one in progress is aborted with `code`.
+    fn end_backend(&mut self, io: &mut Io<'_>, index: usize, code: i32, outcome: Outcome) {
+        let pair = self.pairs.get_mut(index);
+        let Some(call) = pair.call.take() else { return };
+        pair.request.held = None;
+        let backend = pair.backend;
+        if outcome != Outcome::Succeeded {
+            io.endpoint.abort(io.now, call, code);
+        }
+        io.endpoint.release(io.now, call);
+        self.balancer.ended(&self.shared.backends, backend, outcome);
+    }
+
+    fn abort_client(&mut self, io: &mut Io<'_>, index: usize, code: i32, figure: Figure) {
+        let client = self.pairs.get_mut(index).client;
+        io.endpoint.abort(io.now, client, code);
+        self.remove(io, index, figure);
+    }
+
+    /// The one place where a pair ends.
+    fn remove(&mut self, io: &mut Io<'_>, index: usize, figure: Figure) {
+        let pair = self.pairs.remove(index);
+        debug_assert!(pair.call.is_none(), "the backend's call is released first");
+        io.endpoint.release(io.now, pair.client);
+        self.figures().in_progress.decrement();
+        figure(self.figures()).add(1);
+    }
+}
+
+type Figure = fn(&CoreFigures) -> &Counter;
+type Refusal = Figure;
+
+/// Takes from one call as long as the other has room, and asks to be told when it has room again. Returns the bytes moved.
+fn pump(io: &mut Io<'_>, from: CallId, to: CallId, flow: &mut Flow) -> u64 {
+    let mut moved = flush(io, to, flow);
+    while flow.held.is_none() && !flow.ended {
+        if io.endpoint.send_room(to) == 0 {
+            io.endpoint.want_room(io.now, to);
+            break;
+        }
+        // An error says that the call has ended: its Complete is on the way.
+        let Ok(Some((data, more))) = io.endpoint.recv_mbuf(io.now, from) else { break };
+        flow.taken = true;
+        flow.all_taken = !more;
+        moved += offer(io, to, flow, data, more);
+    }
+    moved
+}
+
+/// Offers what found no room before. Returns the bytes moved.
+fn flush(io: &mut Io<'_>, to: CallId, flow: &mut Flow) -> u64 {
+    match flow.held.take() {
+        Some((data, more)) => offer(io, to, flow, data, more),
+        None => 0,
+    }
+}
+
+/// Sends a buffer; what finds no room is held. Returns the bytes sent.
+fn offer(io: &mut Io<'_>, to: CallId, flow: &mut Flow, data: Mbuf, more: bool) -> u64 {
+    let offered = data.len() as u64;
+    match io.endpoint.send_mbuf(io.now, io.pool, to, data, more) {
+        Ok(None) => {
+            flow.ended = !more;
+            offered
+        }
+        Ok(Some(rest)) => {
+            let left = rest.len() as u64;
+            flow.held = Some((rest, more));
+            offered - left
+        }
+        Err(CallError::ReplyBegun) => {
+            // The backend answers before it has read everything: the rest of the request is not wanted.
+            flow.ended = true;
+            0
+        }
+        // The call has ended: its Complete is on the way.
+        Err(_) => 0,
+    }
+}
+
+/// Takes what nobody wants, so that the sender's window does not close.
+fn discard(io: &mut Io<'_>, from: CallId) -> u64 {
+    while let Ok(Some(_)) = io.endpoint.recv_mbuf(io.now, from) {}
+    0
+}
+
+#[cfg(test)]
+#[path = "forward_tests.rs"]
+mod tests;

@@ -1,0 +1,233 @@
+//! [`Gateway`]: the app on an engine of its own, from start to closing report.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use engine::{CoreInfo, Engine, EngineStats};
+use pmd::Port;
+use rxrpc::{ClientPorts, OpenError, OpenLocal, RxControl, RxHandler};
+
+use crate::app::{Command, GatewayApp, endpoint_config};
+use crate::config::{self, Config};
+use crate::figures::Shared;
+use crate::stats::{self, GatewayStats};
+
+/// How often a control thread looks whether the cores have done what they were told.
+const LOOK: Duration = Duration::from_millis(2);
+/// How long the last ACKs and ABORTs may take to leave.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Starts gateways.
+pub struct Gateway;
+
+/// A gateway that runs. Dropping it stops it at once; [`GatewayHandle::drain`] lets calls end first.
+pub struct GatewayHandle {
+    // In the order in which they are closed.
+    listeners: Vec<OpenLocal<Command>>,
+    clients: ClientPorts<Command>,
+    engine: Engine<RxHandler<GatewayApp>>,
+    shared: Arc<Shared>,
+    config: Arc<Config>,
+    started: Instant,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Ports, addresses, memory or cores.
+    #[error(transparent)]
+    Engine(#[from] engine::StartError),
+    /// A listener's address.
+    #[error("cannot listen at {address}: {source}")]
+    Listen {
+        /// The listener's.
+        address: SocketAddr,
+        /// Why.
+        source: OpenError,
+    },
+    /// The ports that backends are called from.
+    #[error("cannot open ports to call backends from: {0}")]
+    Clients(OpenError),
+}
+
+/// How a gateway ended.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The last figures.
+    pub stats: GatewayStats,
+    /// How long the drain took.
+    pub drained_in: Duration,
+    /// What should be empty or full and is not. Empty: nothing leaked.
+    pub leaks: Vec<String>,
+}
+
+impl Gateway {
+    /// Starts a gateway. `ports` are devices that are open already, in the order of the configuration's; without any, the
+    /// configuration's URLs are opened.
+    pub fn start(config: Config, ports: Vec<Box<dyn Port>>) -> Result<GatewayHandle, StartError> {
+        let config = Arc::new(config);
+        let shared = Shared::new(&config, config.cores.len());
+        let endpoint = endpoint_config(&config);
+        let make = {
+            let (config, shared) = (config.clone(), shared.clone());
+            move |info: CoreInfo| {
+                let app = GatewayApp::new(config.clone(), shared.clone(), info.core, info.seed, info.now);
+                RxHandler::new(endpoint.clone(), info.seed, app)
+            }
+        };
+        let engine = builder(&config, ports).start_with(make)?;
+        // Before the first call can come, the ports that it would be passed on from.
+        let clients = engine.open_clients().map_err(StartError::Clients)?;
+        let mut listeners = Vec::new();
+        for listener in &config.listeners {
+            let address = listener.address;
+            let open = engine.open(address).map_err(|source| StartError::Listen { address, source })?;
+            listeners.push(open);
+        }
+        Ok(GatewayHandle { listeners, clients, engine, shared, config, started: Instant::now() })
+    }
+}
+
+fn builder(config: &Config, ports: Vec<Box<dyn Port>>) -> engine::Builder {
+    let mut builder = Engine::builder()
+        .name("gateway")
+        .cores(config.cores.iter().copied())
+        .idle(match config.idle {
+            config::Idle::Spin => engine::Idle::Spin,
+            config::Idle::Yield => engine::Idle::Yield,
+            config::Idle::Sleep => engine::Idle::default(),
+        })
+        .pool_buffers(config.memory.buffers);
+    let mut ports = ports.into_iter();
+    for port in &config.ports {
+        builder = match ports.next() {
+            Some(open) => builder.open_port(open),
+            None => builder.port(&port.url),
+        };
+        builder = port.addresses.iter().fold(builder, |builder, own| builder.address(own.to_string()));
+        builder = port.gateways.iter().fold(builder, |builder, via| builder.gateway(via.to_string()));
+        builder = port
+            .routes
+            .iter()
+            .fold(builder, |builder, route| builder.route(route.to.to_string(), route.via.to_string()));
+        builder = port.mtu.into_iter().fold(builder, engine::Builder::mtu);
+        builder = port.vlan.into_iter().fold(builder, engine::Builder::vlan);
+    }
+    builder
+}
+
+impl GatewayHandle {
+    /// All figures, now.
+    pub fn stats(&self) -> GatewayStats {
+        stats::read(&self.config, &self.shared, self.started.elapsed(), &self.engine.stats())
+    }
+
+    /// The engine's own figures.
+    pub fn engine_stats(&self) -> EngineStats {
+        self.engine.stats()
+    }
+
+    /// How long the configuration lets calls in progress go on.
+    pub fn drain_limit(&self) -> Duration {
+        self.config.drain
+    }
+
+    /// Refuses new calls, lets those in progress end for at most `limit`, aborts what is left, and stops.
+    ///
+    /// `look` is called every now and then meanwhile; false cuts the waiting short.
+    pub fn drain(self, limit: Duration, mut look: impl FnMut(&GatewayStats) -> bool) -> Report {
+        let begun = Instant::now();
+        self.tell(Command::Drain);
+        while !self.is_drained() && begun.elapsed() < limit && look(&self.stats()) {
+            sleep(LOOK);
+        }
+        self.tell(Command::AbortAll);
+        let aborted = Instant::now();
+        while !self.is_quiet() && aborted.elapsed() < LAST_WORDS {
+            sleep(LOOK);
+        }
+        let drained_in = begun.elapsed();
+        let mut leaks = self.unfinished();
+        let Self { listeners, clients, engine, shared, config, started } = self;
+        drop((listeners, clients));
+        let report = engine.shutdown();
+        leaks.extend(report.leaks());
+        let stats = stats::read(&config, &shared, started.elapsed(), &report.stats);
+        Report { stats, drained_in, leaks }
+    }
+
+    fn tell(&self, command: Command) {
+        for core in 0..self.engine.cores() {
+            // Refused only by a core that has ended; the report says so.
+            let _ = self.engine.tell(core, command);
+        }
+    }
+
+    /// Every core refuses new calls, and none is in progress.
+    fn is_drained(&self) -> bool {
+        let cores = &self.shared.cores;
+        cores.iter().all(|core| core.drain.get() > 0) && self.shared.calls().in_progress == 0
+    }
+
+    /// And none has anything left to say.
+    fn is_quiet(&self) -> bool {
+        self.is_drained() && self.shared.cores.iter().all(|core| core.drain.get() == 2)
+    }
+
+    /// Lists that should be empty by now, and figures that should add up.
+    fn unfinished(&self) -> Vec<String> {
+        let mut leaks = Vec::new();
+        let calls = self.shared.calls();
+        if calls.in_progress > 0 {
+            leaks.push(format!("{} calls are in progress still", calls.in_progress));
+        }
+        if !calls.closes() {
+            leaks.push(format!("the calls' figures do not add up: {calls:?}"));
+        }
+        for backend in self.shared.backends.iter().filter(|backend| backend.outstanding() > 0) {
+            leaks.push(format!("{} calls to {} are open still", backend.outstanding(), backend.address));
+        }
+        leaks
+    }
+}
+
+impl Report {
+    /// For people: what was done, by whom, and whether everything came home.
+    pub fn text(&self) -> String {
+        let calls = &self.stats.calls;
+        let home = match self.leaks.len() {
+            0 => "every buffer home, every list empty".to_string(),
+            n => format!("{n} leaks"),
+        };
+        format!(
+            "drained in {:.1} s after {:.1} s of service\n\
+             calls: {} in, {} forwarded, {} failed ({} aborted by backends, {} by clients, {} backends lost, {} clients lost, \
+             {} cut off), {} refused\n{}{home}\n",
+            self.drained_in.as_secs_f64(),
+            self.stats.seconds,
+            calls.accepted,
+            calls.succeeded,
+            calls.failed(),
+            calls.backend_aborted,
+            calls.client_aborted,
+            calls.backend_failed,
+            calls.client_lost,
+            calls.drained,
+            calls.refused(),
+            self.stats.backend_table(),
+        )
+    }
+
+    /// The same as one line of JSON.
+    pub fn json(&self) -> String {
+        let value = serde_json::json!({
+            "closing": true,
+            "drained_in_seconds": self.drained_in.as_secs_f64(),
+            "leaks": self.leaks,
+            "stats": self.stats,
+        });
+        value.to_string()
+    }
+}
