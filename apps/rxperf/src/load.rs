@@ -245,10 +245,8 @@ impl Load {
     fn write(&mut self, rx: &mut Rx<'_>, call: CallId) {
         let slot = &mut self.slots[rx.endpoint.user(call) as usize];
         while !slot.sent {
-            let room = rx.endpoint.send_room(call).min(SCRATCH_LEN);
-            if room == 0 {
-                return;
-            }
+            // Without room it is tried all the same: only then a Writable follows.
+            let room = rx.endpoint.send_room(call).clamp(1, SCRATCH_LEN);
             let left = slot.call.request_left();
             let len = slot.call.peek(&mut self.scratch[..room]);
             let more = (len as u64) < left;

@@ -78,11 +78,9 @@ impl PerfService {
     fn write(&mut self, rx: &mut Rx<'_>, call: CallId) {
         let slot = &mut self.slots[rx.endpoint.user(call) as usize];
         while !slot.ended {
-            let (left, room) = (slot.call.reply_left(), rx.endpoint.send_room(call));
-            if left > 0 && room == 0 {
-                return;
-            }
-            let room = room.min(SCRATCH_LEN);
+            // Without room it is tried all the same: only then a Writable follows.
+            let room = rx.endpoint.send_room(call).clamp(1, SCRATCH_LEN);
+            let left = slot.call.reply_left();
             let len = slot.call.peek(&mut self.scratch[..room]);
             let more = (len as u64) < left;
             // An error means that the call has ended; its Complete follows.

@@ -1,0 +1,112 @@
+//! A load against a service, each on an engine of its own, over a wire of memory.
+
+use engine::Engine;
+use rxperf::load::LoadConfig;
+use rxperf::{LoadRun, Op, ServiceRun, Summary, Verify, Work};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const SERVER: &str = "192.0.2.10:7009";
+const BUFFERS: usize = 4096;
+
+fn server() -> SocketAddr {
+    SERVER.parse().expect("an address")
+}
+
+fn config(work: Work, calls: u64) -> LoadConfig {
+    LoadConfig {
+        server: server(),
+        work,
+        verify: Verify::Digest,
+        in_flight: 8,
+        connections: 2,
+        calls_max: Some(calls),
+        call_timeout: Duration::from_secs(20),
+        seed: 1,
+    }
+}
+
+fn work(op: Op, request_bytes: u32, reply_bytes: u32) -> Work {
+    Work { op, request_bytes, reply_bytes, linux_trailer: false }
+}
+
+/// Runs a load to its end. `wire` names it; `client` is what the client's end of it is opened as.
+fn run(wire: &str, client: &str, config: LoadConfig) -> Summary {
+    let at_server = Engine::builder().name("server").port(format!("memory:{wire}")).address("192.0.2.10/24");
+    let service = ServiceRun::start(at_server, 1, BUFFERS, &[server()]).expect("a service");
+    let at_client = Engine::builder().name("client").port(client).address("192.0.2.20/24");
+    let mut load = LoadRun::start(at_client, 1, BUFFERS, config).expect("a load");
+    load.begin();
+    assert!(load.wait_over(Duration::from_secs(40)), "{}", load.summary());
+    let summary = load.summary();
+    let reports = [load.shutdown(), service.shutdown()];
+    for report in reports {
+        assert_eq!(report.leaks(), Vec::<String>::new());
+    }
+    summary
+}
+
+fn all_verified(wire: &str, work: Work, calls: u64) {
+    let summary = run(wire, &format!("memory:{wire}"), config(work, calls));
+    assert!(summary.holds() && summary.verified == calls, "{summary}");
+    assert!(summary.latency_us.p50 > 0.0 && summary.latency_us.p50 <= summary.latency_us.p999, "{summary}");
+}
+
+#[test]
+fn rpcs_are_verified() {
+    all_verified("rpc", work(Op::Rpc, 100, 300), 500);
+}
+
+#[test]
+fn sends_are_verified() {
+    all_verified("send", work(Op::Send, 5_000, 0), 200);
+}
+
+#[test]
+fn receives_are_verified() {
+    all_verified("recv", work(Op::Recv, 0, 20_000), 200);
+}
+
+#[test]
+fn files_are_verified() {
+    all_verified("file", work(Op::File, 3_001, 4_003), 200);
+}
+
+#[test]
+fn linuxs_trailer_is_taken() {
+    all_verified("trailer", Work { linux_trailer: true, ..work(Op::Rpc, 10, 10) }, 50);
+}
+
+#[test]
+fn megabytes_stream_both_ways() {
+    all_verified("megabytes", work(Op::Rpc, 2_000_000, 3_000_000), 16);
+}
+
+#[test]
+fn a_lossy_wire_changes_no_byte() {
+    let client = "sim:seed=7,loss=0.02,dup=0.01,reorder=0.05@memory:lossy";
+    let summary = run("lossy", client, config(work(Op::Rpc, 8_000, 8_000), 100));
+    assert!(summary.holds() && summary.verified == 100, "{summary}");
+}
+
+#[test]
+fn calls_to_nobody_fail_by_name_and_end() {
+    let nobody = LoadConfig {
+        server: "192.0.2.10:7010".parse().expect("an address"),
+        ..config(work(Op::Rpc, 1, 1), 20)
+    };
+    let summary = run("nobody", "memory:nobody", nobody);
+    assert_eq!((summary.calls, summary.verified, summary.failed), (20, 0, 20), "{summary}");
+    assert!(!summary.holds());
+    assert_eq!(
+        summary.failures.keys().collect::<Vec<_>>(),
+        ["connection refused: no socket on the peer's port"]
+    );
+}
+
+#[test]
+fn zeros_are_not_taken_for_a_digest() {
+    let zeros = LoadConfig { verify: Verify::Zeros, ..config(work(Op::Rpc, 10, 100), 5) };
+    let summary = run("zeros", "memory:zeros", zeros);
+    assert_eq!((summary.verified, summary.failed), (0, 5), "{summary}");
+}
