@@ -6,6 +6,7 @@ pub(crate) mod memory;
 pub(crate) mod null;
 mod packet_ring;
 mod packet_send;
+pub(crate) mod pcap;
 pub(crate) mod sim;
 pub(crate) mod tap;
 

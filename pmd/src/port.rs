@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 pub use crate::counters::{Drops, QueueStats};
-use crate::drivers::{af_packet, memory, null, sim, tap};
+use crate::drivers::{af_packet, memory, null, pcap, sim, tap};
 use crate::mac::MacAddr;
 use crate::mbuf::Burst;
 use crate::pool::Pool;
@@ -224,6 +224,7 @@ const DRIVERS: &[(&str, &str, Opener)] = &[
     ("null", "null:", null::open),
     ("af_packet", "af_packet:IFACE", af_packet::open),
     ("tap", "tap:NAME", tap::open),
+    ("pcap", "pcap:rx=FILE,tx=FILE", pcap::open),
     ("sim", "sim:OPTIONS@URL", sim::open),
 ];
 

@@ -63,6 +63,12 @@ fn frames_for_nobody_are_dropped_by_name() {
 }
 
 #[test]
+fn null() {
+    suite::run_one_sided("null:");
+    suite::run_one_sided("sim:delay=1us@null:");
+}
+
+#[test]
 fn null_swallows_and_produces() {
     let mut pool = suite::pool(40);
     let mut port = open("null:rx=64,flows=3").unwrap();
