@@ -75,24 +75,26 @@ impl Captured {
 
     /// Every call's abort code.
     pub fn aborts(&self, cx: &Cx<'_>) -> Result<Aborts> {
-        let fields = ["rx.epoch", "rx.cid", "rx.callnumber", "udp.srcport", "udp.dstport", "rx.abort_code"];
-        let fields = fields.iter().flat_map(|field| ["-e", field]);
-        let told =
-            tshark(&self.file).args(["-Y", "rx.type == 4", "-T", "fields"]).args(fields).ok(cx)?.stdout;
+        let names = ["rx.abort_code", "rx.epoch", "rx.cid", "rx.callnumber", "udp.srcport", "udp.dstport"];
         let mut calls = BTreeMap::new();
-        for line in told.lines() {
-            let (call, code) = line.rsplit_once('\t').unwrap_or_default();
+        for row in self.fields(cx, "rx.type == 4", &names)? {
+            let number = row[0].parse::<i64>();
+            let number = number.map_err(|_| Fault::Check(format!("tshark printed an ABORT as {row:?}")))?;
             // Some versions print it with its sign, some without.
-            let number = code.parse::<i64>();
-            let number = number.map_err(|_| Fault::Check(format!("tshark printed an ABORT as {line:?}")))?;
-            let code = i64::from(number as u32 as i32);
-            calls.insert(call.to_string(), code);
+            calls.insert(row[1..].to_vec(), i64::from(number as u32 as i32));
         }
         let mut aborts = Aborts::new();
         for code in calls.into_values() {
             *aborts.entry(code).or_default() += 1;
         }
         Ok(aborts)
+    }
+
+    /// The named fields of every packet that fits a display filter.
+    pub fn fields(&self, cx: &Cx<'_>, filter: &str, names: &[&str]) -> Result<Vec<Vec<String>>> {
+        let names = names.iter().flat_map(|name| ["-e", name]);
+        let told = tshark(&self.file).args(["-Y", filter, "-T", "fields"]).args(names).ok(cx)?.stdout;
+        Ok(told.lines().map(|line| line.split('\t').map(str::to_string).collect()).collect())
     }
 
     /// How many packets fit a display filter.

@@ -12,9 +12,9 @@ use crate::openafs::servers::Servers;
 use crate::step::Cx;
 
 /// Volumes whose locations the database knows.
-const VOLUMES: usize = 60;
+const VOLUMES: usize = 150;
 /// Part of the cache's name: goes up when what is in it changes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The folder with the databases; made when it is not there yet.
 pub fn databases(cx: &Cx<'_>) -> Result<PathBuf> {

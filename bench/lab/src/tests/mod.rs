@@ -7,6 +7,7 @@ mod demo;
 mod fuzz;
 mod openafs;
 mod ping;
+mod rxdebug;
 mod unread;
 mod workspace;
 
@@ -14,8 +15,9 @@ mod workspace;
 pub const ALL: &[Step] = &[
     Step::new("workspace", 15, workspace::workspace)
         .about("`cargo test --workspace` passes as an ordinary user, without any peer"),
-    Step::new("privileged", 15, workspace::privileged)
-        .about("tests that need root pass in a network namespace of their own"),
+    Step::new("privileged", 15, workspace::privileged).about(
+        "drivers on real Linux interfaces pass the suite that all drivers pass, in namespaces of their own",
+    ),
     Step::new("demo", 8, demo::demo)
         .about("rxline demo verifies every call as an ordinary user, on all CPUs and on one"),
     Step::new("ping", 4, ping::ping)
@@ -28,6 +30,10 @@ pub const ALL: &[Step] = &[
     Step::new("openafs/tap", 4, openafs::tap).about("the same on tap"),
     Step::new("openafs/sim", 6, openafs::sim)
         .about("the same with 2 % lost, 1 % doubled, 5 % reordered on the clients' side"),
+    Step::new("rxdebug/gateway", 3, rxdebug::of_the_gateway)
+        .about("what OpenAFS's rxdebug prints about the gateway is what tshark saw on its wires"),
+    Step::new("rxdebug/openafs", 3, rxdebug::of_openafs)
+        .about("what rxline rxdebug tells of a real server is what OpenAFS's rxdebug tells of it"),
     Step::new("backends/share", 3, backends::share)
         .about("two copies of one cell: many readers, the same answers, and both copies are used"),
     Step::new("backends/slow", 3, backends::slow)

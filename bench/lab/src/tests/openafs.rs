@@ -4,7 +4,7 @@ use crate::fault::{Result, ensure};
 use crate::figures::Figures;
 use crate::gateway::{Gateway, Plan};
 use crate::net::{FRONT, Net, Wire, server};
-use crate::openafs::client::{Answer, Client};
+use crate::openafs::client::{Answer, Client, must_equal};
 use crate::openafs::servers::Servers;
 use crate::openafs::{script, seed};
 use crate::step::Cx;
@@ -33,16 +33,23 @@ pub fn peers(cx: &Cx<'_>) -> Result {
     let mut two = Servers::start(cx, &net.servers[1], "two", server(1), Some(&databases))?;
     one.ready(cx)?;
     two.ready(cx)?;
-    let (first, first_aborts) = directly(cx, &net, 0)?;
-    let (second, second_aborts) = directly(cx, &net, 1)?;
-    crate::openafs::client::must_equal("the second copy", &second, &first)?;
-    ensure!(first_aborts == second_aborts, "aborts differ: {first_aborts:?} and {second_aborts:?}");
-    ensure!(!first_aborts.is_empty(), "the script provoked no abort");
+    let (first, second) = (directly(cx, &net, 0)?, directly(cx, &net, 1)?);
+    must_equal("the second copy", &second.answers, &first.answers)?;
+    ensure!(first.aborts == second.aborts, "aborts differ: {:?} and {:?}", first.aborts, second.aborts);
+    ensure!(!first.aborts.is_empty(), "the script provoked no abort");
+    ensure!(first.fragments + second.fragments > 0, "the volume database sent no jumbogram in fragments");
     Ok(())
 }
 
+/// What the script yields without us.
+struct Direct {
+    answers: Vec<Answer>,
+    aborts: Aborts,
+    fragments: usize,
+}
+
 /// The whole script against the server `index` itself, its packets judged.
-fn directly(cx: &Cx<'_>, net: &Net, index: usize) -> Result<(Vec<Answer>, Aborts)> {
+fn directly(cx: &Cx<'_>, net: &Net, index: usize) -> Result<Direct> {
     let name = format!("direct{index}");
     let capture = Capture::start(cx, (&net.direct, "v0"), &name)?;
     let client = Client::new(cx, &net.direct, &name, server(index))?;
@@ -52,8 +59,7 @@ fn directly(cx: &Cx<'_>, net: &Net, index: usize) -> Result<(Vec<Answer>, Aborts
     let aborts = captured.aborts(cx)?;
     let fragments = captured.count(cx, "ip.flags.mf == 1 || ip.frag_offset > 0")?;
     cx.log.line(format!("{name}: {packets} packets, {fragments} fragments; aborts (code, calls) {aborts:?}"));
-    ensure!(fragments > 0, "the volume database sent no jumbogram in fragments");
-    Ok((answers, aborts))
+    Ok(Direct { answers, aborts, fragments })
 }
 
 /// The whole script through the gateway and against a copy of the same cell; then what only reads once more, against the
@@ -68,17 +74,17 @@ fn through_the_gateway(cx: &Cx<'_>, wire: Wire, front: &str) -> Result {
     served.ready(cx)?;
     copy.ready(cx)?;
 
-    let (expected, expected_aborts) = directly(cx, &net, 1)?;
+    let expected = directly(cx, &net, 1)?;
     let [front_tap, back_tap] = net.taps();
     let captures = [Capture::start(cx, front_tap, "front")?, Capture::start(cx, back_tap, "back")?];
     let client = Client::new(cx, &net.client, "gateway", FRONT)?;
     let answers = client.run(cx, "gateway", &[script::changes(), script::reads()].concat())?;
-    crate::openafs::client::must_equal("through the gateway", &answers, &expected)?;
+    must_equal("through the gateway", &answers, &expected.answers)?;
 
     let reads = script::reads();
     let direct = Client::new(cx, &net.direct, "after", server(0))?.run(cx, "after", &reads)?;
     let through = &answers[answers.len() - reads.len()..];
-    crate::openafs::client::must_equal("the server itself, afterwards", &direct, through)?;
+    must_equal("the server itself, afterwards", &direct, through)?;
 
     let figures = gateway.stop(cx)?;
     for (capture, side) in captures.into_iter().zip(["front", "back"]) {
@@ -86,9 +92,9 @@ fn through_the_gateway(cx: &Cx<'_>, wire: Wire, front: &str) -> Result {
         let packets = captured.must_be_clean(cx)?;
         let aborts = captured.aborts(cx)?;
         cx.log.line(format!("{side}: {packets} packets; aborts (code, calls) {aborts:?}"));
-        ensure!(aborts == expected_aborts, "{side}: aborts {aborts:?} instead of {expected_aborts:?}");
+        ensure!(aborts == expected.aborts, "{side}: aborts {aborts:?} instead of {:?}", expected.aborts);
     }
-    judge(&figures, expected_aborts.values().sum::<usize>() as u64)
+    judge(&figures, expected.aborts.values().sum::<usize>() as u64)
 }
 
 /// Every call was passed on and answered; only the server aborted, and as often as it does without us.
