@@ -16,23 +16,18 @@ pub struct Sum {
 
 impl Sum {
     /// The pseudo header of UDP and ICMPv6 (RFC 768, RFC 8200 section 8.1).
+    #[inline]
     pub fn pseudo_header(src: IpAddr, dst: IpAddr, protocol: u8, len: usize) -> Sum {
-        let mut sum = Sum::default();
-        for address in [src, dst] {
-            match address {
-                IpAddr::V4(a) => sum.add(&a.octets()),
-                IpAddr::V6(a) => sum.add(&a.octets()),
-            }
-        }
-        sum.add(&(len as u32).to_be_bytes());
-        sum.add(&[0, protocol]);
-        sum
+        let len = u32::from_le_bytes((len as u32).to_be_bytes());
+        let protocol = u16::from_le_bytes([0, protocol]);
+        Sum { words: address(src) + address(dst) + u64::from(len) + u64::from(protocol), odd: false }
     }
 
-    /// Adds the next bytes.
+    /// Adds the next bytes. The sum has room for gigabytes of them.
+    #[inline]
     pub fn add(&mut self, bytes: &[u8]) {
-        let folded = u64::from(fold(sum_words(bytes)));
-        self.words += if self.odd { u64::from((folded as u16).swap_bytes()) } else { folded };
+        let words = sum_words(bytes);
+        self.words += if self.odd { u64::from(fold(words).swap_bytes()) } else { words };
         self.odd ^= bytes.len() % 2 == 1;
     }
 
@@ -47,8 +42,19 @@ impl Sum {
     }
 }
 
+fn address(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(a) => u64::from(u32::from_le_bytes(a.octets())),
+        IpAddr::V6(a) => {
+            let bits = u128::from_le_bytes(a.octets());
+            halves(bits as u64) + halves((bits >> 64) as u64)
+        }
+    }
+}
+
 /// Sum of the little-endian words of `bytes`, an odd last byte padded with zero. Four independent lanes keep the
 /// additions off one another's critical path and let the compiler use vector registers.
+#[inline]
 fn sum_words(bytes: &[u8]) -> u64 {
     let mut lanes = [0u64; 4];
     let (blocks, rest) = bytes.as_chunks::<32>();

@@ -199,9 +199,7 @@ impl Stack {
     /// A source that may not have sent this: none, loopback, group, broadcast or reserved, or ourselves.
     #[inline]
     fn is_martian4(&self, port: usize, src: Ipv4Addr) -> bool {
-        matches!(src.octets()[0], 0 | 127 | 224..)
-            || self.routes.has4(port, src)
-            || self.routes.is_subnet_broadcast(src)
+        matches!(src.octets()[0], 0 | 127 | 224..) || self.routes.is_impossible_source4(port, src)
     }
 
     fn input_ipv6(&mut self, io: &mut Io<'_>, port: usize, src_mac: MacAddr, mut frame: Mbuf) -> Verdict {

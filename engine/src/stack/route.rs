@@ -23,6 +23,9 @@ pub struct Hop {
     pub source: IpAddr,
 }
 
+/// In the place of a port: a network's own address or its broadcast.
+const BROADCAST: usize = usize::MAX;
+
 struct Entry {
     net: u128,
     mask: u128,
@@ -37,13 +40,11 @@ pub struct Routes {
     v6: Vec<Entry>,
     /// Link-local address of each port that has IPv6.
     link_local: Vec<Option<Ipv6Addr>>,
-    /// Our addresses with their ports.
+    /// Our addresses with their ports; and, as [`BROADCAST`], the addresses of our prefixes that no host has.
     local4: HashMap<u32, usize, BuildHasherDefault<Fold>>,
     local6: HashMap<(u32, u128), usize, BuildHasherDefault<Fold>>,
     /// All of ours with their ports, for listings.
     addresses: Vec<(usize, IpAddr)>,
-    /// Addresses of our prefixes that no host has: network and broadcast.
-    broadcasts: HashMap<u32, (), BuildHasherDefault<Fold>>,
 }
 
 impl Routes {
@@ -55,7 +56,6 @@ impl Routes {
             local4: HashMap::default(),
             local6: HashMap::default(),
             addresses: Vec::new(),
-            broadcasts: HashMap::default(),
         };
         for (port, config) in ports.iter().enumerate() {
             routes.add_addresses(port, config)?;
@@ -87,7 +87,9 @@ impl Routes {
             if let IpNet::V4(net) = net
                 && net.prefix_len() < 31
             {
-                self.broadcasts.extend([net.network(), net.broadcast()].map(|a| (a.to_bits(), ())));
+                for edge in [net.network(), net.broadcast()] {
+                    self.local4.entry(edge.to_bits()).or_insert(BROADCAST);
+                }
             }
         }
         let given = config.addresses.iter().map(IpNet::addr).find(|a| is_link_local(*a));
@@ -171,7 +173,7 @@ impl Routes {
     #[inline]
     pub fn local_port(&self, address: IpAddr, scope: u32) -> Option<usize> {
         match address {
-            IpAddr::V4(a) => self.local4.get(&a.to_bits()).copied(),
+            IpAddr::V4(a) => self.local4.get(&a.to_bits()).copied().filter(|&port| port != BROADCAST),
             IpAddr::V6(a) => self.local6.get(&key6(a, scope.max(1))).copied(),
         }
     }
@@ -188,9 +190,15 @@ impl Routes {
         })
     }
 
+    /// Whether `address` may not send to `port`: it is ours there, or no host's.
+    #[inline]
+    pub fn is_impossible_source4(&self, port: usize, address: Ipv4Addr) -> bool {
+        self.local4.get(&address.to_bits()).is_some_and(|&owner| owner == port || owner == BROADCAST)
+    }
+
     /// Whether this is the broadcast or network address of a prefix of ours.
     pub fn is_subnet_broadcast(&self, address: Ipv4Addr) -> bool {
-        self.broadcasts.contains_key(&address.to_bits())
+        self.local4.get(&address.to_bits()) == Some(&BROADCAST)
     }
 }
 

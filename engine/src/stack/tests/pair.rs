@@ -194,3 +194,49 @@ fn two_cores_share_what_one_hears() {
     first.finish();
     second.finish();
 }
+
+#[test]
+fn icmp_errors_keep_to_their_rate() {
+    let limits = Limits { icmp_errors_per_second: 100, ..Limits::default() };
+    let mut pair = Pair::new(1500);
+    pair.b = Host::new(StackConfig { limits, ..host_config(2, 1500) });
+    pair.a.send("192.0.2.1:1", "192.0.2.2:2", b"hello").unwrap();
+    pair.settle(&mut all);
+    let mut answered = 0;
+    for i in 0..2000 {
+        let b = &mut pair.b;
+        b.now = ms(i);
+        pair.a.send("192.0.2.1:1", "192.0.2.2:2", b"x").unwrap();
+        let frame = b.pool.copy_from(&pair.a.frames()[0]).unwrap();
+        let Verdict::Datagram(datagram) = b.stack.demux(b.now, 0, frame, &mut b.pool, &mut b.out) else {
+            panic!("not a datagram");
+        };
+        b.stack.port_unreachable(b.now, datagram, &mut b.pool, &mut b.out);
+        answered += b.frames().len();
+    }
+    // A tenth of a second's worth at once, then a hundred a second.
+    assert_eq!(answered, 10 + 200 - 1);
+}
+
+#[test]
+fn an_empty_pool_is_a_named_drop_and_nothing_leaks() {
+    let mut host = Host::new(host_config(1, 1500));
+    host.send("192.0.2.1:1", "192.0.2.2:2", &pattern(3000, 0)).unwrap();
+    let payload = host.pool.copy_from(&pattern(5000, 0)).unwrap();
+    let mut hoard = Vec::new();
+    while let Some(mbuf) = host.pool.alloc() {
+        hoard.push(mbuf);
+    }
+    let sent = host.stack.send(
+        host.now,
+        addr("192.0.2.1:1"),
+        addr("192.0.2.2:2"),
+        payload,
+        &mut host.pool,
+        &mut host.out,
+    );
+    assert_eq!(sent, Err(Drop::NoBuffers));
+    drop(hoard);
+    host.frames();
+    host.finish();
+}
