@@ -20,9 +20,10 @@ use crate::inbox::CoreInbox;
 use crate::ledger::CoreCounters;
 use crate::owner::HashKeys;
 use crate::poll::{self, Idle};
-use crate::ring::{Bell, Inbox};
+use crate::ring::{Bell, Inbox, WakeOnDrop};
 use crate::stack::{ConfigError, IpNet, PortConfig, Route, Stack, StackConfig};
 use crate::udp::UdpHandler;
+use crate::wq::SocketWq;
 
 /// Cores of one engine: as many as a word has bits.
 pub const CORES_MAX: usize = 64;
@@ -524,14 +525,14 @@ fn wires<C>(cores: usize) -> io::Result<Wires<C>> {
         let (commands_in, commands) = Inbox::new(COMMANDS, bell.clone());
         let (ops_in, ops) = Inbox::new(OPS, bell.clone());
         let (credits, credits_out) = rtrb::RingBuffer::new(crate::inbox::CREDITS);
-        let credits_wq = Arc::default();
+        let credits_wq: Arc<SocketWq> = Arc::default();
         wires.commands.push(CommandSender { inbox: Arc::new(commands_in) });
         wires.inboxes.push(CoreInbox {
             commands,
             ops,
             handed,
             credits,
-            credits_wq: Arc::clone(&credits_wq),
+            credits_wq: WakeOnDrop(credits_wq.clone()),
             stopping: false,
         });
         let taken = CachePadded::new(AtomicU64::new(0));

@@ -1,15 +1,13 @@
 //! What other threads and cores want of a core: commands, sends, hand-overs. Bounded work per turn.
 
-use std::sync::Arc;
-
 use pmd::Mbuf;
 
 use crate::control::Op;
 use crate::cx::{CoreState, Cx, HandOver};
 use crate::handler::Handler;
-use crate::ring::Outlet;
+use crate::ring::{Outlet, WakeOnDrop};
 use crate::stats::Drop;
-use crate::wq::{Barrier, SocketWq};
+use crate::wq::Barrier;
 
 /// Of each kind of message, how many a turn takes.
 const INBOX_BURST: usize = 64;
@@ -26,7 +24,7 @@ pub(crate) struct CoreInbox<C> {
     pub handed: Vec<rtrb::Consumer<HandOver>>,
     /// Empty buffers for application threads to send with.
     pub credits: rtrb::Producer<Mbuf>,
-    pub credits_wq: Arc<SocketWq>,
+    pub credits_wq: WakeOnDrop,
     pub stopping: bool,
 }
 
@@ -89,7 +87,7 @@ impl<C> CoreInbox<C> {
             let Some(mbuf) = cx.pool.alloc() else { break };
             let _ = self.credits.push(mbuf);
         }
-        self.credits_wq.wake(cx.guard, &Barrier::publish());
+        self.credits_wq.0.wake(cx.guard, &Barrier::publish());
     }
 }
 

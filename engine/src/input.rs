@@ -7,8 +7,8 @@ use crate::handler::{Handler, Outcome};
 use crate::stack::{Datagram, Unreachable, Update, Verdict};
 use crate::stats::Drop;
 
-/// Datagrams to ourselves that one burst takes up: a socket that answers itself must not hold the core.
-const LOOPBACK_BURST: usize = 64;
+/// Notices and datagrams to ourselves that one burst takes up: a socket that answers itself must not hold the core.
+const LOCAL_BURST: usize = 64;
 
 impl Cx<'_> {
     /// Once a turn: whether the pool can spare buffers for sockets that nobody reads.
@@ -114,10 +114,11 @@ impl Cx<'_> {
         while let Some(update) = self.state.out.pop_update() {
             self.spread(update);
         }
-        while let Some(notice) = self.state.out.pop_unreachable() {
+        for _ in 0..LOCAL_BURST {
+            let Some(notice) = self.state.out.pop_unreachable() else { break };
             self.steer_notice(handler, notice);
         }
-        for _ in 0..LOOPBACK_BURST {
+        for _ in 0..LOCAL_BURST {
             let Some(datagram) = self.state.out.pop_loopback() else { break };
             self.state.counters.received.add(1);
             self.steer(handler, datagram);

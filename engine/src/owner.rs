@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use siphasher::sip::SipHasher13;
 
 /// The largest encoding of two addresses: see [`encode`].
-const KEY_MAX: usize = 2 * (1 + 16 + 2 + 4);
+const KEY_MAX: usize = 2 * 24;
 
 /// Keys of the engine's hashes, drawn at the start so that a peer cannot choose what collides.
 #[derive(Clone, Copy, Debug)]
@@ -31,28 +31,26 @@ impl HashKeys {
         if let Some(peer) = peer {
             len = encode(&mut key, len, peer);
         }
-        let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
-        hasher.write(&key[..len]);
-        hasher.finish()
+        SipHasher13::new_with_keys(self.0, self.1).hash(&key[..len])
     }
 }
 
-/// Appends family, address, port and scope. Prefix-free: the family says how long an address is.
+/// Appends family, port, scope and address, in whole words. Prefix-free: the family says how long an address is.
 #[inline]
 fn encode(key: &mut [u8; KEY_MAX], at: usize, addr: SocketAddr) -> usize {
     match addr {
         SocketAddr::V4(addr) => {
             key[at] = 4;
-            key[at + 1..at + 5].copy_from_slice(&addr.ip().octets());
-            key[at + 5..at + 7].copy_from_slice(&addr.port().to_be_bytes());
-            at + 7
+            key[at + 2..at + 4].copy_from_slice(&addr.port().to_be_bytes());
+            key[at + 4..at + 8].copy_from_slice(&addr.ip().octets());
+            at + 8
         }
         SocketAddr::V6(addr) => {
             key[at] = 6;
-            key[at + 1..at + 17].copy_from_slice(&addr.ip().octets());
-            key[at + 17..at + 19].copy_from_slice(&addr.port().to_be_bytes());
-            key[at + 19..at + 23].copy_from_slice(&addr.scope_id().to_be_bytes());
-            at + 23
+            key[at + 2..at + 4].copy_from_slice(&addr.port().to_be_bytes());
+            key[at + 4..at + 8].copy_from_slice(&addr.scope_id().to_be_bytes());
+            key[at + 8..at + 24].copy_from_slice(&addr.ip().octets());
+            at + 24
         }
     }
 }

@@ -181,7 +181,7 @@ fn turn_all(cores: &mut Vec<Resident>) -> bool {
             Err(panic) => {
                 let _ = resident.exit.send(Err(message(&*panic)));
                 ended = true;
-                resident.core = Box::new(Gone);
+                end(resident);
             }
         }
         ended |= resident.core.is_done();
@@ -191,13 +191,19 @@ fn turn_all(cores: &mut Vec<Resident>) -> bool {
             let done = resident.core.is_done();
             if done {
                 // Its buffers go home here, on its own thread, before anybody hears that it has ended.
-                resident.core = Box::new(Gone);
+                end(resident);
                 let _ = resident.exit.send(Ok(()));
             }
             !done
         });
     }
     busy || ended
+}
+
+/// Drops a core. Should that panic as well, the thread still lives for the others.
+fn end(resident: &mut Resident) {
+    let core = std::mem::replace(&mut resident.core, Box::new(Gone));
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(core)));
 }
 
 fn move_in(cores: &mut Vec<Resident>, shared: &PollThread) {

@@ -77,9 +77,19 @@ pub(crate) struct Inbox<T> {
 
 /// The core's side.
 pub(crate) struct Outlet<T> {
+    // Dropped first: whoever `room` then wakes finds the ring abandoned.
     ring: rtrb::Consumer<T>,
-    room: Arc<SocketWq>,
+    room: WakeOnDrop,
     taken: bool,
+}
+
+/// Wakes who waits for a core when the core is gone.
+pub(crate) struct WakeOnDrop(pub Arc<SocketWq>);
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        self.0.wake_all();
+    }
 }
 
 impl<T> Inbox<T> {
@@ -88,14 +98,16 @@ impl<T> Inbox<T> {
         let room = Arc::new(SocketWq::default());
         (
             Inbox { producer: Mutex::new(Some(producer)), bell, room: room.clone() },
-            Outlet { ring, room, taken: false },
+            Outlet { ring, room: WakeOnDrop(room), taken: false },
         )
     }
 
     pub fn try_send(&self, item: T) -> Result<(), SendError<T>> {
         {
             let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(producer) = &mut *producer else { return Err(SendError::Stopped(item)) };
+            let Some(producer) = producer.as_mut().filter(|producer| !producer.is_abandoned()) else {
+                return Err(SendError::Stopped(item));
+            };
             producer.push(item).map_err(|rtrb::PushError::Full(item)| SendError::Full(item))?;
         }
         self.bell.ring();
@@ -138,7 +150,7 @@ impl<T> Outlet<T> {
     #[inline]
     pub fn made_room(&mut self, guard: ReadGuard<'_>) {
         if std::mem::take(&mut self.taken) {
-            self.room.wake(guard, &Barrier::publish());
+            self.room.0.wake(guard, &Barrier::publish());
         }
     }
 }
@@ -250,6 +262,18 @@ mod tests {
         });
         inbox.close();
         assert_eq!(inbox.send(4, None), Err(SendError::Stopped(4)));
+    }
+
+    #[test]
+    fn a_core_that_is_gone_leaves_no_sender_waiting() {
+        let (inbox, outlet) = Inbox::new(1, Arc::new(Bell::new().unwrap()));
+        inbox.try_send(1).unwrap();
+        thread::scope(|scope| {
+            let sender = scope.spawn(|| inbox.send(2, None));
+            thread::sleep(std::time::Duration::from_millis(5));
+            drop(outlet);
+            assert_eq!(sender.join().unwrap(), Err(SendError::Stopped(2)));
+        });
     }
 
     /// The core blocks with no timeout; a lost ring would leave it asleep, which the poll's limit turns into a failure.

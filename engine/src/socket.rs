@@ -137,15 +137,18 @@ impl Socket {
     }
 
     /// Its name.
+    #[inline]
     pub fn id(&self) -> SocketId {
         self.id
     }
 
+    #[inline]
     pub(crate) fn key(&self) -> &Key {
         &self.key
     }
 
     /// The address it is bound to; an unspecified IP means any of ours.
+    #[inline]
     pub fn local(&self) -> SocketAddr {
         self.key.local
     }
@@ -156,6 +159,7 @@ impl Socket {
     }
 
     /// The number that the binder gave it.
+    #[inline]
     pub fn cookie(&self) -> u64 {
         self.cookie
     }
@@ -206,6 +210,7 @@ impl Socket {
     // ---- the core's side ----
 
     /// Puts the socket on the wake list, unless it is.
+    #[inline]
     pub(crate) fn touch(&self, token: &mut CoreToken) -> Pushed {
         let side = self.core_side(token);
         if std::mem::replace(&mut side.touched, true) { Pushed::Again } else { Pushed::First }
@@ -326,4 +331,66 @@ impl Socket {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rcu::{self, Reader};
+    use pmd::PoolConfig;
+    use std::sync::Arc;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    /// A core pushes bursts and serves requests for more; a reader with pauses of its own must get everything, in order, and never
+    /// sleep through the last of it.
+    #[test]
+    fn everything_pushed_is_read_in_order_by_a_reader_that_sleeps() {
+        const DATAGRAMS: u32 = 100_000;
+        let (engine, mut tokens) = tokens(1);
+        let mut token = tokens.remove(0);
+        let key = Key { local: "10.0.0.1:7".parse().unwrap(), peer: None };
+        let id = SocketId { slot: 0, generation: 0 };
+        let socket = Arc::new(Socket::new(engine, id, key, 0, 1, 64 * STRIDE as u64));
+        let shared = socket.clone();
+        let (ask, asked) = mpsc::channel();
+        let core = thread::spawn(move || {
+            let mut pool = PoolConfig::new("socket test", 256).build().unwrap().claim();
+            let reader = Reader::register();
+            let mut next = 0;
+            while next < DATAGRAMS {
+                for _ in 0..asked.try_iter().count() {
+                    shared.touch(&mut token);
+                }
+                for _ in 0..next % 7 + 1 {
+                    let Some(mbuf) = pool.copy_from(&next.to_be_bytes()) else { break };
+                    if shared.push(&mut token, mbuf).is_err() {
+                        break;
+                    }
+                    next += 1;
+                }
+                shared.publish(&mut token);
+                shared.wake(&mut token, reader.guard(), &Barrier::publish());
+            }
+            // The last are kept back until they are asked for.
+            while asked.recv().is_ok() {
+                shared.touch(&mut token);
+                shared.publish(&mut token);
+                shared.wake(&mut token, reader.guard(), &Barrier::publish());
+            }
+        });
+        for expected in 0..DATAGRAMS {
+            let wq = socket.wq_cell().load_owned(rcu::pin().guard()).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(10);
+            let taken = wq.wait(Some(deadline), || socket.take(|_| ask.send(()).is_ok()));
+            let (mbuf, _) = taken.unwrap_or_else(|| panic!("datagram {expected} was lost, or its wake-up"));
+            assert_eq!(mbuf.data(), expected.to_be_bytes());
+            if expected % 5000 == 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        drop(ask);
+        core.join().unwrap();
+    }
 }

@@ -29,6 +29,7 @@ pub(crate) struct Key {
 
 impl Key {
     /// The four ways to match a datagram, most specific first.
+    #[inline]
     fn kind(&self) -> usize {
         usize::from(self.local.ip().is_unspecified()) + if self.peer.is_some() { 0 } else { 2 }
     }
@@ -158,6 +159,7 @@ impl Table {
         self.kinds.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
+    #[inline]
     fn hash(&self, key: &Key) -> u64 {
         self.keys.hash(key.local, key.peer) & !(LIVE | TOMBSTONE)
     }
@@ -179,9 +181,88 @@ impl Table {
     }
 }
 
+#[inline]
 fn unspecified(addr: SocketAddr) -> IpAddr {
     match addr {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::socket::SocketId;
+    use std::collections::HashMap;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    const KEYS: HashKeys = HashKeys(11, 12);
+
+    fn key(n: u32) -> Key {
+        let ip = if n.is_multiple_of(3) { [0, 0, 0, 0] } else { [10, 0, 0, 1] };
+        let peer = n.is_multiple_of(2).then(|| SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 9)));
+        Key { local: SocketAddr::from((ip, 1000 + (n / 6 % 50_000) as u16)), peer }
+    }
+
+    fn socket(n: u32, key: Key) -> Arc<Socket> {
+        Arc::new(Socket::new(0, SocketId { slot: n, generation: 0 }, key, n.into(), 1, 0))
+    }
+
+    #[test]
+    fn agrees_with_a_hash_map_through_growth_and_churn() {
+        let table = Table::new(KEYS);
+        let mut model: HashMap<Key, Arc<Socket>> = HashMap::new();
+        let mut random = fastrand::Rng::with_seed(7);
+        for n in 0..20_000 {
+            let key = key(random.u32(..3000));
+            match model.remove(&key) {
+                Some(socket) => table.unpublish(&socket),
+                None => {
+                    let socket = socket(n, key);
+                    table.publish(&socket);
+                    model.insert(key, socket);
+                }
+            }
+            if n % 500 == 0 {
+                let pin = rcu::pin();
+                for n in 0..3000 {
+                    let key = self::key(n);
+                    assert_eq!(table.contains(&key, pin.guard()), model.contains_key(&key), "{key:?}");
+                }
+            }
+            assert_eq!(table.len(), model.len());
+        }
+    }
+
+    #[test]
+    fn what_stays_bound_is_always_found_while_others_come_and_go() {
+        let table = Arc::new(Table::new(KEYS));
+        let stable: Vec<_> = (0..40).map(|n| socket(n, key(6 * n + 1))).collect();
+        stable.iter().for_each(|socket| table.publish(socket));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (theirs, halt) = (table.clone(), stop.clone());
+        let reader = thread::spawn(move || {
+            let mut reader = rcu::Reader::register();
+            let peer = SocketAddr::from(([10, 9, 9, 9], 9));
+            let mut rounds = 0u64;
+            while !halt.load(Ordering::Relaxed) {
+                for n in 0..40 {
+                    let found = theirs.lookup(key(6 * n + 1).local, peer, reader.guard());
+                    assert_eq!(found.map(Socket::cookie), Some(n.into()), "round {rounds}");
+                }
+                rounds += 1;
+                reader.quiescent();
+            }
+            rounds
+        });
+        for round in 0..200 {
+            let churn: Vec<_> = (0..100).map(|n| socket(1000 + n, key(6 * (100 + n + round) + 1))).collect();
+            churn.iter().for_each(|socket| table.publish(socket));
+            churn.iter().for_each(|socket| table.unpublish(socket));
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(reader.join().unwrap() > 0);
+        assert_eq!(table.len(), 40);
     }
 }

@@ -366,7 +366,11 @@ impl UdpSocket {
             return Err(UdpSendError::Closed);
         }
         let link = self.link(peer);
-        let payload = copy_in(&mut lock(&link.credits), payload).ok_or(UdpSendError::WouldBlock)?;
+        let payload = {
+            let mut credits = lock(&link.credits);
+            let gone = if credits.is_abandoned() { UdpSendError::Closed } else { UdpSendError::WouldBlock };
+            copy_in(&mut credits, payload).ok_or(gone)?
+        };
         let from = self.handle.local_addr();
         match link.ops.try_send(Op::Send { from, to: peer, payload }) {
             Ok(()) => Ok(()),
