@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use engine::{CoreInfo, Engine, EngineStats};
 use pmd::Port;
 use rxrpc::{ClientPorts, OpenError, OpenLocal, RxControl, RxHandler};
+use serde::Serialize;
 
 use crate::app::{Command, GatewayApp, endpoint_config};
 use crate::config::{self, Config};
@@ -220,14 +221,18 @@ impl Report {
         )
     }
 
-    /// The same as one line of JSON.
+    /// The same as one line of JSON: the last figures, and how it ended.
     pub fn json(&self) -> String {
-        let value = serde_json::json!({
-            "closing": true,
-            "drained_in_seconds": self.drained_in.as_secs_f64(),
-            "leaks": self.leaks,
-            "stats": self.stats,
-        });
-        value.to_string()
+        #[derive(Serialize)]
+        struct Closing<'a> {
+            closing: bool,
+            drained_in_seconds: f64,
+            leaks: &'a [String],
+            #[serde(flatten)]
+            stats: &'a GatewayStats,
+        }
+        let (seconds, leaks) = (self.drained_in.as_secs_f64(), &self.leaks[..]);
+        let closing = Closing { closing: true, drained_in_seconds: seconds, leaks, stats: &self.stats };
+        serde_json::to_string(&closing).expect("plain data")
     }
 }
