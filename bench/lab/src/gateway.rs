@@ -23,8 +23,6 @@ pub struct Plan {
     pub front: String,
     /// Name, port and service of what it serves, and by whom.
     pub pools: Vec<(&'static str, (u16, u16), Vec<Ipv4Addr>)>,
-    /// Received bytes that may wait for their reader.
-    pub unread_bytes: usize,
     /// Packet buffers of 2 KiB.
     pub buffers: usize,
 }
@@ -33,7 +31,7 @@ impl Plan {
     /// Serves OpenAFS's two databases from `backends`.
     pub fn openafs(backends: &[Ipv4Addr]) -> Plan {
         let pools = vec![("vldb", VLDB, backends.to_vec()), ("protection", PROTECTION, backends.to_vec())];
-        Plan { front: String::new(), pools, unread_bytes: 16 << 20, buffers: 16384 }
+        Plan { front: String::new(), pools, buffers: 65536 }
     }
 
     /// Serves rxperf from `backends`.
@@ -43,10 +41,7 @@ impl Plan {
 
     fn config(&self, net: &Net) -> String {
         let (front, back) = net.urls();
-        let mut text = format!(
-            "cores = [0]\ndrain_seconds = 5\n\n[memory]\nbuffers = {}\n\n[limits]\nunread_bytes = {}\n",
-            self.buffers, self.unread_bytes
-        );
+        let mut text = format!("cores = [0]\ndrain_seconds = 5\n\n[memory]\nbuffers = {}\n", self.buffers);
         let ports = [
             (format!("{}{front}", self.front), format!("\"{FRONT}/24\", \"{FRONT6}/64\"")),
             (back.to_string(), format!("\"{BACK}/24\"")),

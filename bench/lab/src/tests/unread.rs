@@ -14,9 +14,10 @@ use crate::step::Cx;
 const CALLS: usize = 1000;
 /// Each of them asks for so much.
 const REPLY: u32 = 1_000_000;
-/// What a core may hold for readers.
-const UNREAD: usize = 8 << 20;
-const BUFFERS: usize = 16384;
+/// Buffers of the gateway's core: 24 for each of the 2048 calls that may be in progress, and as many again for all together.
+const BUFFERS: usize = 65536;
+const BUFFERS_PER_CALL: usize = 24;
+const CALLS_MAX: usize = 2048;
 /// What the process may grow by, beyond packet memory that it had from the start.
 const GROWTH: u64 = 24 << 20;
 
@@ -24,7 +25,7 @@ const GROWTH: u64 = 24 << 20;
 pub fn unread(cx: &Cx<'_>) -> Result {
     let net = Net::build(cx, Wire::AfPacket, 1)?;
     let _server = rxperf::serve(cx, &net.servers[0], 0, "")?;
-    let plan = Plan { unread_bytes: UNREAD, buffers: BUFFERS, ..Plan::rxperf(&[rxperf::address(0)]) };
+    let plan = Plan { buffers: BUFFERS, ..Plan::rxperf(&[rxperf::address(0)]) };
     let mut gateway = Gateway::start(cx, &net, &plan)?;
     let load = rxperf::load(cx, &net.client, &Load { in_flight: 4, seconds: 5, reply_bytes: 64 })?;
     let normal = rxperf::report(&load.ok(cx)?.stdout)?;
@@ -46,8 +47,8 @@ pub fn unread(cx: &Cx<'_>) -> Result {
     ensure!(held.calls.in_progress as usize >= CALLS / 2, "not enough calls were open: {:?}", held.calls);
     ensure!(rude.received.answered >= CALLS * 9 / 10, "few of the calls got anything: {:?}", rude.received);
     ensure!(peak.saturating_sub(before) < GROWTH, "resident memory grew from {before} to {peak} bytes");
-    // Every buffer may hold as little as one Rx packet's payload.
-    let budget = (UNREAD / 1400 + BUFFERS / 4) as u64;
+    // What each open call has to itself, and what all calls share.
+    let budget = (CALLS * BUFFERS_PER_CALL + BUFFERS - CALLS_MAX * BUFFERS_PER_CALL) as u64;
     ensure!(held.buffers_in_use() <= budget, "{} buffers held, {budget} at most", held.buffers_in_use());
     ensure!(meanwhile.failed == 0, "other calls failed: {meanwhile:?}");
     let rate = meanwhile.calls_per_second / normal.calls_per_second;
