@@ -9,7 +9,13 @@ mod live;
 pub use live::Live;
 
 use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
+
+/// Writes to stdout. A reader that has gone away (`| head -1`) is no reason to stop, nor to panic.
+pub fn say(text: impl Display) {
+    let _ = std::io::stdout().lock().write_fmt(format_args!("{text}"));
+}
 
 /// How a command ended. Every `rxline` subcommand uses these numbers and no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,7 +49,7 @@ struct PortArgs {
     #[arg(long, value_name = "CPUS", value_delimiter = ',')]
     cores: Vec<usize>,
 
-    /// Packet buffers of each core, 2 KiB each
+    /// Packet buffers of each core, 2 KiB each; more for a client with thousands of calls at once
     #[arg(long, value_name = "N", default_value_t = 16_384)]
     buffers: usize,
 }
@@ -225,7 +225,7 @@ fn server(args: &ServerArgs) -> Result<Exit, RunError> {
         let rate = served - std::mem::replace(&mut last, served);
         if args.json {
             let line = json!({"served": served, "calls_per_second": rate, "failed": failed, "bytes_received": received, "bytes_sent": sent});
-            println!("{line}");
+            cli::say(format_args!("{line}\n"));
         } else {
             live.show(&format!(
                 "{served} calls served, {rate}/s, {failed} failed, {received} bytes in, {sent} out"
@@ -297,9 +297,9 @@ fn client(args: &ClientArgs) -> Result<Exit, RunError> {
     summary.lose(left);
     load.shutdown().leaks().iter().for_each(|leak| eprintln!("rxline rxperf: {leak}"));
     if args.json {
-        println!("{}", serde_json::to_string(&summary).expect("plain data"));
+        cli::say(format_args!("{}\n", serde_json::to_string(&summary).expect("plain data")));
     } else {
-        print!("{summary}");
+        cli::say(&summary);
     }
     Ok(if summary.holds() { Exit::Ok } else { Exit::Failed })
 }
