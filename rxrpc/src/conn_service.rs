@@ -166,6 +166,8 @@ impl Endpoint {
         if let Some(service) = self.locals.get_mut(conn.local).and_then(|local| local.service(conn.service)) {
             service.charged -= 1;
         }
+        // Whatever becomes of this packet, the call will not wait for its peer for ever.
+        call.rearm(&mut self.shared);
         self.shared.stats.calls_accepted += 1;
         if conn.security.secured() {
             announce(call, &mut self.shared);
