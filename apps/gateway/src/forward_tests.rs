@@ -241,6 +241,26 @@ fn a_thousand_calls_that_nobody_reads_do_not_stop_the_others() {
 }
 
 #[test]
+fn noise_from_strangers_neither_harms_calls_nor_stays() {
+    let mut sent = 0;
+    for seed in 1..=8 {
+        let mut bed = Bed::new(seed, 2, "", Wire::CLEAN);
+        bed.noise = 8;
+        for round in 0..40 {
+            bed.call_many(0..4, |n| request(Op::Reply, 20_000, [0, 5000, 50_000][round % 3], n));
+            bed.run_calls(MINUTE);
+        }
+        for call in bed.in_order() {
+            assert_eq!(call.completion, Some(Completion::Succeeded), "SEED={seed}");
+            assert!(call.reply == reply_to(&call.request, 20_000), "SEED={seed}: other bytes");
+        }
+        sent += bed.noise_sent;
+        bed.assert_clean();
+    }
+    assert!(sent > 50_000, "only {sent} damaged packets");
+}
+
+#[test]
 fn draining_refuses_new_calls_and_lets_those_in_progress_end() {
     let mut bed = Bed::new(11, 1, "", Wire::CLEAN);
     bed.service_time = vec![SECOND];

@@ -112,6 +112,9 @@ pub struct Bed {
     random: fastrand::Rng,
     pub nodes: Vec<Node>,
     pub wire: Wire,
+    /// Damaged copies of each packet to the gateway, sent along with it from an address of nobody's.
+    pub noise: usize,
+    pub noise_sent: u64,
     gateway_pool: PoolStats,
     flying: BinaryHeap<Reverse<Flight>>,
     sequence: u64,
@@ -163,6 +166,8 @@ impl Bed {
             random: fastrand::Rng::with_seed(seed),
             nodes,
             wire,
+            noise: 0,
+            noise_sent: 0,
             gateway_pool,
             flying: BinaryHeap::new(),
             sequence: 0,
@@ -287,10 +292,16 @@ impl Bed {
             let node = &mut self.nodes[GATEWAY + 1 + server];
             let call = self.served[server].get_mut(&id).expect("served");
             call.due = None;
-            let argument = u32::from_be_bytes(call.request[1..5].try_into().expect("five bytes"));
+            let Some(argument) = call.request.get(1..5) else {
+                node.endpoint.abort(now, id, -1);
+                continue;
+            };
+            // Noise may ask for anything.
+            let argument = u32::from_be_bytes(argument.try_into().expect("four bytes"));
+            let length = argument.min(16 << 20) as usize;
             match call.request[0] {
-                0 => call.answer = Some((reply_to(&call.request, argument as usize), 0)),
-                4 => call.answer = Some((reply_to(&call.request[..5], argument as usize), 0)),
+                0 => call.answer = Some((reply_to(&call.request, length), 0)),
+                4 => call.answer = Some((reply_to(&call.request[..5], length), 0)),
                 1 | 2 => node.endpoint.abort(now, id, argument as i32),
                 _ => {}
             }
@@ -359,7 +370,13 @@ impl Bed {
         });
         let any = !sent.is_empty();
         for (from, to, bytes) in sent {
-            let target = self.nodes.iter().position(|node| node.address == to).expect("a known address");
+            let Some(target) = self.nodes.iter().position(|node| node.address == to) else {
+                assert_eq!(to, stranger(), "SEED={}: a packet to an unknown address", self.seed);
+                continue;
+            };
+            if target == GATEWAY {
+                self.add_noise(&bytes);
+            }
             if self.random.f64() < self.wire.loss {
                 continue;
             }
@@ -372,6 +389,16 @@ impl Bed {
             }
         }
         any
+    }
+
+    fn add_noise(&mut self, bytes: &[u8]) {
+        for _ in 0..self.noise {
+            let damaged = damage(&mut self.random, bytes);
+            let at = self.now + self.wire.delay * self.random.u32(0..4);
+            self.sequence += 1;
+            self.noise_sent += 1;
+            self.flying.push(Reverse((at, self.sequence, GATEWAY, stranger(), damaged)));
+        }
     }
 
     fn deliver(&mut self) {
@@ -459,8 +486,9 @@ impl Bed {
 
     /// Nothing of any call is left at the gateway: every list is empty, every buffer at home, and the figures close.
     pub fn assert_clean(&mut self) {
-        // Acknowledgements that are still owed, and their timers.
-        self.pass(Duration::from_secs(30));
+        // Acknowledgements that are still owed, and their timers; what strangers began and never went on with.
+        self.noise = 0;
+        self.pass(Duration::from_secs(60));
         let seed = self.seed;
         assert_eq!(self.forwarder.in_progress(), 0, "SEED={seed}");
         let figures = self.shared.calls();
@@ -476,6 +504,32 @@ impl Bed {
             "SEED={seed}: the ledger"
         );
     }
+}
+
+/// Who sends what nobody should send.
+fn stranger() -> SocketAddr {
+    "10.0.0.250:6666".parse().expect("address")
+}
+
+/// A packet with up to four damages: bits, bytes and words of its headers or its body, its length, or all of it.
+fn damage(random: &mut fastrand::Rng, bytes: &[u8]) -> Vec<u8> {
+    let mut damaged = bytes.to_vec();
+    for _ in 0..random.usize(0..5) {
+        let end = if random.bool() { damaged.len().min(60) } else { damaged.len() };
+        let at = random.usize(..end.max(1));
+        match random.u8(0..8) {
+            _ if damaged.is_empty() => damaged.push(random.u8(..)),
+            0 | 1 => damaged[at] ^= 1 << random.u8(0..8),
+            2 => damaged[at] = random.u8(..),
+            3 => damaged[at] = [0, 1, 0x7f, 0x80, 0xff][random.usize(..5)],
+            4 => damaged.truncate(at),
+            5 => damaged.extend((0..random.usize(1..64)).map(|n| n as u8)),
+            // The packet type, another valid one.
+            6 if damaged.len() > 20 => damaged[20] = random.u8(1..14),
+            _ => damaged[at..end].iter_mut().take(4).for_each(|byte| *byte = random.u8(..)),
+        }
+    }
+    damaged
 }
 
 fn node(address: &str, number: u64, seed: u64, buffers: usize) -> (Node, PoolStats) {
