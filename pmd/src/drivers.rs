@@ -2,6 +2,7 @@
 
 pub(crate) mod af_packet;
 mod interface;
+mod mbuf_ring;
 pub(crate) mod memory;
 pub(crate) mod null;
 mod packet_ring;
@@ -13,7 +14,7 @@ pub(crate) mod tap;
 use std::sync::Arc;
 
 use crate::counters::{Counters, QueueStats};
-use crate::mbuf::Burst;
+use crate::mbuf::{Burst, Mbuf};
 
 /// Ethernet header: the least a frame must have.
 pub(crate) const FRAME_MIN: usize = 14;
@@ -24,16 +25,20 @@ pub(crate) const FRAME_OVERHEAD: usize = 22;
 pub(crate) const DROP_RUNT: (usize, &str) = (0, "tx_runt");
 pub(crate) const DROP_OVERSIZE: (usize, &str) = (1, "tx_oversize");
 
-/// Drops the frames that no wire of `frame_max` bytes can carry, by name.
+/// Drops the frames that no wire of `frame_max` bytes can carry, by name; returns the bytes of the others.
 #[inline]
-pub(crate) fn admit(burst: &mut Burst, frame_max: usize, counters: &Counters) {
-    if burst.iter().any(|mbuf| !(FRAME_MIN..=frame_max).contains(&mbuf.len())) {
-        refuse(burst, frame_max, counters);
+pub(crate) fn admit(burst: &mut Burst, frame_max: usize, counters: &Counters) -> usize {
+    let (mut bytes, mut refused) = (0, false);
+    for mbuf in burst.iter() {
+        let len = mbuf.len();
+        bytes += len;
+        refused |= !(FRAME_MIN..=frame_max).contains(&len);
     }
+    if refused { refuse(burst, frame_max, counters) } else { bytes }
 }
 
 #[cold]
-fn refuse(burst: &mut Burst, frame_max: usize, counters: &Counters) {
+fn refuse(burst: &mut Burst, frame_max: usize, counters: &Counters) -> usize {
     burst.retain(|mbuf| {
         let long = mbuf.len() > frame_max;
         if long || mbuf.len() < FRAME_MIN {
@@ -42,6 +47,7 @@ fn refuse(burst: &mut Burst, frame_max: usize, counters: &Counters) {
         }
         true
     });
+    burst.iter().map(Mbuf::len).sum()
 }
 
 /// The sum over a port's queues.

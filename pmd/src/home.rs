@@ -241,6 +241,20 @@ impl FreeList {
         self.len.store(len + 1, Ordering::Relaxed);
     }
 
+    /// Takes up to `n` buffers at once.
+    #[inline]
+    pub(crate) fn pop_burst(&self, n: usize, mut take: impl FnMut(NonNull<Header>)) -> usize {
+        let len = self.len();
+        let n = n.min(len);
+        self.len.store(len - n, Ordering::Relaxed);
+        // SAFETY: the range ends at the length just read, which `push` keeps in range.
+        for slot in unsafe { self.slots.get_unchecked(len - n..len) }.iter().rev() {
+            // SAFETY: slots below the length hold buffers.
+            take(unsafe { NonNull::new_unchecked(slot.get()) });
+        }
+        n
+    }
+
     #[inline]
     pub(crate) fn pop(&self) -> Option<NonNull<Header>> {
         let len = self.len().checked_sub(1)?;

@@ -141,17 +141,12 @@ impl Pool {
     pub fn alloc_burst(&mut self, out: &mut Burst, n: usize) -> usize {
         let n = n.min(out.remaining_capacity());
         let home = &self.home;
-        // SAFETY: as for `alloc`.
+        // SAFETY: as for `alloc`; `n` is within the room that `out` has.
         unsafe {
             if home.free().len() < n {
                 home.collect();
             }
-            let n = n.min(home.free().len());
-            for _ in 0..n {
-                let Some(header) = home.free().pop() else { break };
-                out.push_unchecked(Mbuf::fresh(header));
-            }
-            n
+            home.free().pop_burst(n, |header| out.push_unchecked(Mbuf::fresh(header)))
         }
     }
 

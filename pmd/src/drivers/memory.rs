@@ -9,9 +9,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use rtrb::chunks::ChunkError;
-use rtrb::{Consumer, Producer, RingBuffer};
-
+use super::mbuf_ring::{MbufReceiver, MbufSender, mbuf_ring};
 use super::{DROP_OVERSIZE, DROP_RUNT, FRAME_OVERHEAD, admit};
 use crate::counters::{Counters, QueueStats};
 use crate::mac::MacAddr;
@@ -30,8 +28,8 @@ const DROPS: &[&str] = &[DROP_RUNT.1, DROP_OVERSIZE.1, "tx_no_peer"];
 
 /// What an end sends to and receives from, per queue.
 struct Half {
-    tx: Producer<Mbuf>,
-    rx: Consumer<Mbuf>,
+    tx: MbufSender,
+    rx: MbufReceiver,
 }
 
 /// Two ends and the rings between them.
@@ -90,8 +88,8 @@ impl Wire {
     fn new(queues: usize, ring: usize, mtu: usize) -> Wire {
         let (mut first, mut second) = (Vec::new(), Vec::new());
         for _ in 0..queues {
-            let (to_second, from_first) = RingBuffer::new(ring);
-            let (to_first, from_second) = RingBuffer::new(ring);
+            let (to_second, from_first) = mbuf_ring(ring);
+            let (to_first, from_second) = mbuf_ring(ring);
             first.push(Some(Half { tx: to_second, rx: from_second }));
             second.push(Some(Half { tx: to_first, rx: from_first }));
         }
@@ -158,7 +156,7 @@ impl Port for MemoryPort {
         for (index, slot) in parked[self.end.end].iter_mut().enumerate().take(n) {
             let mut half = slot.take().expect("an end's halves are parked while it has no queues");
             // What was sent to the last holder of this end is not ours.
-            while half.rx.pop().is_ok() {}
+            half.rx.clear();
             let counters = Counters::new(DROPS);
             self.counters.push(counters.clone());
             let frame_max = self.end.wire.mtu + FRAME_OVERHEAD;
@@ -195,16 +193,8 @@ struct MemoryQueue {
 impl Queue for MemoryQueue {
     fn rx_burst(&mut self, _now: Instant, _pool: &mut Pool, burst: &mut Burst) -> usize {
         let Some(half) = &mut self.half else { return 0 };
-        let chunk = match half.rx.read_chunk(burst.remaining_capacity()) {
-            Ok(chunk) => chunk,
-            Err(ChunkError::TooFewSlots(0)) => return 0,
-            Err(ChunkError::TooFewSlots(n)) => match half.rx.read_chunk(n) {
-                Ok(chunk) => chunk,
-                Err(_) => return 0,
-            },
-        };
         let before = burst.len();
-        burst.extend(chunk);
+        half.rx.pop_burst(burst);
         let new = &burst[before..];
         new.iter().for_each(Mbuf::prefetch);
         self.counters.rx(new.len(), new.iter().map(Mbuf::len).sum());
@@ -214,25 +204,18 @@ impl Queue for MemoryQueue {
     fn tx_burst(&mut self, _now: Instant, burst: &mut Burst) -> usize {
         let Some(half) = &mut self.half else { return 0 };
         let given = burst.len();
-        admit(burst, self.frame_max, &self.counters);
+        let mut bytes = admit(burst, self.frame_max, &self.counters);
         if !self.end.peer_open() {
             self.counters.dropped(DROP_NO_PEER, burst.len() as u64);
             burst.clear();
             return given;
         }
-        let room = match half.tx.write_chunk_uninit(burst.len()) {
-            Ok(chunk) => {
-                self.counters.tx(burst.len(), burst.iter().map(Mbuf::len).sum());
-                chunk.fill_from_iter(burst.drain(..));
-                return given;
-            }
-            Err(ChunkError::TooFewSlots(room)) => room,
-        };
-        self.counters.tx_full.add(1);
-        if let Ok(chunk) = half.tx.write_chunk_uninit(room) {
-            self.counters.tx(room, burst[..room].iter().map(Mbuf::len).sum());
-            chunk.fill_from_iter(burst.drain(..room));
+        let sent = half.tx.push_burst(burst);
+        if !burst.is_empty() {
+            self.counters.tx_full.add(1);
+            bytes -= burst.iter().map(Mbuf::len).sum::<usize>();
         }
+        self.counters.tx(sent, bytes);
         given - burst.len()
     }
 

@@ -10,7 +10,7 @@ use super::{DROP_OVERSIZE, DROP_RUNT, FRAME_OVERHEAD, admit, sum};
 use crate::counters::{Counters, QueueStats};
 use crate::header::DATA_ROOM;
 use crate::mac::MacAddr;
-use crate::mbuf::{BURST, Burst, Mbuf};
+use crate::mbuf::{BURST, Burst};
 use crate::pool::Pool;
 use crate::port::{
     Capabilities, LinkState, MTU_DEFAULT, OpenOptions, Port, PortError, PortInfo, PortStats, Queue,
@@ -138,8 +138,8 @@ impl Queue for NullQueue {
 
     fn tx_burst(&mut self, _now: Instant, burst: &mut Burst) -> usize {
         let given = burst.len();
-        admit(burst, self.frame_max, &self.counters);
-        self.counters.tx(burst.len(), burst.iter().map(Mbuf::len).sum());
+        let bytes = admit(burst, self.frame_max, &self.counters);
+        self.counters.tx(burst.len(), bytes);
         burst.clear();
         given
     }

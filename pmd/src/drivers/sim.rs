@@ -180,8 +180,8 @@ impl Queue for SimQueue {
     /// Takes all: a wire has no ring. `tx_frames` counts what was put on it, whatever became of it there.
     fn tx_burst(&mut self, now: Instant, burst: &mut Burst) -> usize {
         let given = burst.len();
-        admit(burst, self.frame_max, &self.counters);
-        self.counters.tx(burst.len(), burst.iter().map(Mbuf::len).sum());
+        let bytes = admit(burst, self.frame_max, &self.counters);
+        self.counters.tx(burst.len(), bytes);
         for frame in burst.drain(..) {
             self.tx.carry(now, frame, &mut self.spares, &self.counters);
         }
