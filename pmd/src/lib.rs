@@ -3,6 +3,31 @@
 //! Almost all `unsafe` of the project lives here. The data path takes no lock, executes no locked instruction and
 //! allocates nothing: a core polls its own [`Queue`]s with its own [`Pool`], 32 packets at a time.
 //!
+//! ```
+//! use pmd::{Burst, Clock, OpenOptions, PoolConfig};
+//!
+//! // Buffers: on hugepages if there are any; stats().hugepages() tells.
+//! let mut pool = PoolConfig::new("example", 256).build()?.claim();
+//! // Two ends of a wire inside this process; `af_packet:eth0` or `tap:rx0` are opened alike.
+//! let mut left = pmd::open("memory:example", &OpenOptions::default())?;
+//! let mut right = pmd::open("memory:example", &OpenOptions::default())?;
+//! let mut left_queue = left.open_queues(1)?.remove(0);
+//! let mut right_queue = right.open_queues(1)?.remove(0);
+//!
+//! let now = Clock::now();
+//! let mut burst = Burst::new();
+//! burst.extend(pool.copy_from(&[0x02; 60]));
+//! left_queue.tx_burst(now, &mut burst);
+//! right_queue.rx_burst(now, &mut pool, &mut burst);
+//! assert_eq!(burst[0].data(), [0x02; 60]);
+//! burst.clear(); // its buffer goes home
+//! assert_eq!(pool.available(), 256);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Ports, by URL: `memory:` and `null:` inside the process, `af_packet:` and `tap:` for Linux interfaces, `pcap:` for capture files,
+//! and `sim:` around any other, for delay, loss and worse. How each is meant is written at the top of its file in `drivers/`.
+//!
 //! Deliberately absent: protocols (the engine's), threads, and any clock but the one in [`time`].
 
 pub mod checksum;

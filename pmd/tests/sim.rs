@@ -113,6 +113,17 @@ fn delay_is_exact_and_next_event_tells_it() {
 }
 
 #[test]
+fn frames_that_find_the_port_inside_full_wait_and_are_not_lost() {
+    let mut rig = Rig::new("full,ring=32", "limit=100");
+    for number in 0..50 {
+        rig.send(0, number);
+    }
+    assert_eq!(rig.sim.next_event(), Some(Instant::ZERO), "it wants to be polled");
+    assert_eq!(rig.arrived(0), (0..50).collect::<Vec<u32>>());
+    assert_eq!(rig.sim.next_event(), None);
+}
+
+#[test]
 fn jitter_keeps_the_order_and_its_bound() {
     let mut rig = Rig::new("jitter", "delay=1ms,jitter=1ms");
     for number in 0..100 {

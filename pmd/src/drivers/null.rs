@@ -144,6 +144,11 @@ impl Queue for NullQueue {
         given
     }
 
+    fn next_event(&self) -> Option<Instant> {
+        // There is always another frame.
+        (!self.frame.is_empty()).then_some(Instant::ZERO)
+    }
+
     fn stats(&self) -> QueueStats {
         self.counters.snapshot()
     }

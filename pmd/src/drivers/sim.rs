@@ -190,6 +190,10 @@ impl Queue for SimQueue {
     }
 
     fn next_event(&self) -> Option<Instant> {
+        if !self.due.is_empty() {
+            // The port inside was full: try again at once.
+            return Some(Instant::ZERO);
+        }
         let mine = self.rx.next_due().into_iter().chain(self.tx.next_due());
         mine.chain(self.inner.next_event()).min()
     }
