@@ -34,10 +34,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     })?;
     let port = engine::pmd::open("memory:echo", &Default::default())?;
     let (client_mac, server_mac) = (port.info().mac.0, server.ports()[0].mac.0);
-    let client = Engine::builder().open_port(port).cores([generating]).start_with(move |_| Generator {
+    let client = Engine::builder().open_port(port).cores([generating]).start_with(move |core| Generator {
         request: request(server_mac, client_mac),
         mac: client_mac,
         in_flight: 0,
+        heard: core.now,
         window,
         burst: Burst::new(),
     })?;
@@ -59,6 +60,8 @@ struct Generator {
     request: [u8; FRAME],
     mac: [u8; 6],
     in_flight: usize,
+    /// When something last came back: what is lost does not come back, so the window opens anew after a while.
+    heard: engine::Instant,
     window: usize,
     burst: Burst,
 }
@@ -68,6 +71,7 @@ impl Handler for Generator {
     const RAW: bool = true;
 
     fn raw(&mut self, cx: &mut Cx<'_>, _: usize, burst: &mut Burst) {
+        self.heard = cx.now;
         for mut frame in burst.drain(..) {
             let data = frame.data_mut();
             if data[12..14] == [8, 6] {
@@ -75,11 +79,14 @@ impl Handler for Generator {
                 continue;
             }
             assert_eq!(data[36..38], CLIENT_PORT.to_be_bytes(), "not an echo: {data:x?}");
-            self.in_flight -= 1;
+            self.in_flight = self.in_flight.saturating_sub(1);
         }
     }
 
     fn transmit(&mut self, cx: &mut Cx<'_>) {
+        if cx.now - self.heard > Duration::from_millis(100) {
+            (self.in_flight, self.heard) = (0, cx.now);
+        }
         let wanted = self.window.saturating_sub(self.in_flight).min(BURST);
         self.in_flight += cx.pool.alloc_burst(&mut self.burst, wanted);
         for frame in &mut self.burst {
@@ -98,7 +105,7 @@ impl Handler for Generator {
 }
 
 impl Generator {
-    /// Sends the answer. What the server sent before it had one may be lost, so the window opens anew.
+    /// Sends the answer.
     fn answer_arp(&mut self, cx: &mut Cx<'_>, question: &[u8]) {
         let mut reply = [0; 42];
         reply.copy_from_slice(question);

@@ -41,6 +41,8 @@ thread_local! {
     static LOCAL: LocalHandle = DOMAIN.collector.register();
     /// Readers of this thread that are online: waiting for a grace period here would wait for ourselves.
     static ONLINE: Cell<usize> = const { Cell::new(0) };
+    /// Pins of this thread: the same holds for these.
+    static PINS: Cell<usize> = const { Cell::new(0) };
 }
 
 struct Domain {
@@ -188,15 +190,23 @@ impl Pin {
 
 /// Begins a short read section. Costs about 12 ns; holding it long delays every grace period.
 pub fn pin() -> Pin {
+    PINS.set(PINS.get() + 1);
     LOCAL.with(|local| Pin(local.pin()))
 }
 
-/// Frees `object` after a grace period. For writers; waits for one if the cap on retired memory is reached.
+impl Drop for Pin {
+    fn drop(&mut self) {
+        PINS.set(PINS.get() - 1);
+    }
+}
+
+/// Frees `object` after a grace period. For writers; waits for one if the cap on retired memory is reached, unless the thread is in
+/// a read section itself: then its next call outside of one waits.
 pub fn retire<T: Send + 'static>(object: T, bytes: usize) {
     let bytes = bytes.max(1);
     let retired = DOMAIN.retired_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
     defer(object, bytes);
-    if retired > DOMAIN.cap_bytes.load(Ordering::Relaxed) && ONLINE.get() == 0 {
+    if retired > DOMAIN.cap_bytes.load(Ordering::Relaxed) && ONLINE.get() == 0 && PINS.get() == 0 {
         synchronize();
     }
     DOMAIN.reclaimer.unpark();
@@ -218,12 +228,17 @@ fn defer<T: Send + 'static>(object: T, bytes: usize) {
 /// Waits for a grace period: when it returns, every read section that began before has ended.
 ///
 /// # Panics
-/// On a thread with an online [`Reader`], which would wait for itself.
+/// On a thread with an online [`Reader`] or a [`Pin`], which would wait for itself.
 pub fn synchronize() {
     assert_eq!(
         ONLINE.get(),
         0,
         "a polling thread waited for a grace period, that is for itself: do this from another thread"
+    );
+    assert_eq!(
+        PINS.get(),
+        0,
+        "a pinned thread waited for a grace period, that is for itself: drop the pin first"
     );
     let passed = Arc::new(AtomicBool::new(false));
     let signal = passed.clone();
