@@ -2,115 +2,30 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use crossbeam_utils::CachePadded;
-use pmd::{Clock, Hugepages, OpenOptions, PoolConfig, PoolError, PoolSeed, Port, PortError, Queue, STRIDE};
+use pmd::{Clock, Hugepages, OpenOptions, PoolConfig, PoolSeed, Port, Queue, STRIDE};
 
-use crate::control::{CommandSender, CoreLink, Limits, Sockets};
+use crate::control::{Limits, Sockets};
 use crate::core::{Core, CoreSeed};
-use crate::cx::{CoreState, HandOver};
+use crate::cx::CoreState;
 use crate::engine::{CoreView, Engine};
 use crate::handler::{CoreInfo, Handler};
-use crate::inbox::CoreInbox;
 use crate::ledger::CoreCounters;
 use crate::owner::HashKeys;
 use crate::poll::{self, Idle};
-use crate::ring::{Bell, Inbox, WakeOnDrop};
-use crate::stack::{ConfigError, IpNet, PortConfig, Route, Stack, StackConfig};
+use crate::stack::{IpNet, PortConfig, Route, Stack, StackConfig};
+use crate::start_error::StartError;
 use crate::udp::UdpHandler;
-use crate::wq::SocketWq;
+use crate::wires;
 
 /// Cores of one engine: as many as a word has bits.
 pub const CORES_MAX: usize = 64;
-const COMMANDS: usize = 1024;
-const OPS: usize = 1024;
-const HAND_OVERS: usize = 1024;
-
-/// Why an engine did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// There is nothing to receive from.
-    #[error(
-        "the engine has no port: add one with .port(\"memory:NAME\"), \"tap:NAME\", \"af_packet:IFACE\", .."
-    )]
-    NoPort,
-    /// An address or route was given before any port.
-    #[error("{what} was given before any port: call .port(..) first, then what belongs to it")]
-    BeforePort {
-        /// What was given.
-        what: String,
-    },
-    /// Not an address with a prefix length.
-    #[error(
-        "{value:?} is not an address with its prefix length: write it as \"192.0.2.10/24\" or \"2001:db8::1/64\""
-    )]
-    BadAddress {
-        /// What was given.
-        value: String,
-    },
-    /// Not an address of a gateway.
-    #[error("{value:?} is not a gateway's address: write it as \"192.0.2.1\" or \"fe80::1\"")]
-    BadGateway {
-        /// What was given.
-        value: String,
-    },
-    /// Not a destination.
-    #[error("{value:?} is not a prefix to route: write it as \"198.51.100.0/24\"")]
-    BadPrefix {
-        /// What was given.
-        value: String,
-    },
-    /// No cores, or too many.
-    #[error("{cores} cores; an engine has 1 to {CORES_MAX}")]
-    Cores {
-        /// What was given.
-        cores: usize,
-    },
-    /// The process may not use that CPU.
-    #[error(
-        "CPU {cpu} is not one that this process may use ({allowed:?}): name one of these in .cores(..), or use .core_count(..)"
-    )]
-    NoSuchCpu {
-        /// What was given.
-        cpu: usize,
-        /// What there is.
-        allowed: Vec<usize>,
-    },
-    /// The pool is too small to work with.
-    #[error("a pool of {buffers} buffers a core is too small: give .pool_buffers({POOL_MIN}) or more")]
-    PoolTooSmall {
-        /// What was given.
-        buffers: usize,
-    },
-    /// A port did not open.
-    #[error(transparent)]
-    Port(#[from] PortError),
-    /// A pool could not be made.
-    #[error(transparent)]
-    Pool(#[from] PoolError),
-    /// The addresses and routes do not make a stack.
-    #[error(transparent)]
-    Stack(#[from] ConfigError),
-    /// The system refused a thread or an eventfd.
-    #[error("the system refused a thread or an eventfd: {0}; raise ulimit -u or -n")]
-    System(#[from] io::Error),
-    /// The handler could not be built.
-    #[error("building the handler of core {core} panicked: {message}")]
-    Handler {
-        /// Which core.
-        core: usize,
-        /// What it said.
-        message: String,
-    },
-}
 
 /// Fewest buffers of a core's pool.
-const POOL_MIN: usize = 256;
+pub(crate) const POOL_MIN: usize = 256;
 
 enum Device {
     Url(String),
@@ -314,7 +229,7 @@ impl Builder {
             pool: pool.stats(),
         });
         let views: Vec<_> = views.collect();
-        let wires = wires::<H::Command>(cpus.len())?;
+        let wires = wires::wires::<H::Command>(cpus.len())?;
         let (number, tokens) = crate::socket::tokens(cpus.len());
         let sockets = Arc::new(Sockets::new(number, keys, wires.links, self.limits(cpus.len()), addresses));
         let mut engine = Engine {
@@ -496,47 +411,4 @@ fn port_config(port: &dyn Port, spec: &PortSpec) -> Result<PortConfig, StartErro
         routes,
         ..PortConfig::new(info.mac, mtu, addresses.collect::<Result<_, _>>()?)
     })
-}
-
-/// Everything that connects cores with each other and with other threads.
-struct Wires<C> {
-    links: Vec<CoreLink>,
-    inboxes: Vec<CoreInbox<C>>,
-    commands: Vec<CommandSender<C>>,
-    peers: Vec<Vec<Option<rtrb::Producer<HandOver>>>>,
-}
-
-fn wires<C>(cores: usize) -> io::Result<Wires<C>> {
-    let mut wires = Wires { links: Vec::new(), inboxes: Vec::new(), commands: Vec::new(), peers: Vec::new() };
-    let mut handed: Vec<Vec<_>> = (0..cores).map(|_| Vec::new()).collect();
-    for from in 0..cores {
-        let mut out = Vec::new();
-        for (to, inbound) in handed.iter_mut().enumerate() {
-            out.push((from != to).then(|| {
-                let (producer, consumer) = rtrb::RingBuffer::new(HAND_OVERS);
-                inbound.push(consumer);
-                producer
-            }));
-        }
-        wires.peers.push(out);
-    }
-    for handed in handed {
-        let bell = Arc::new(Bell::new()?);
-        let (commands_in, commands) = Inbox::new(COMMANDS, bell.clone());
-        let (ops_in, ops) = Inbox::new(OPS, bell.clone());
-        let (credits, credits_out) = rtrb::RingBuffer::new(crate::inbox::CREDITS);
-        let credits_wq: Arc<SocketWq> = Arc::default();
-        wires.commands.push(CommandSender { inbox: Arc::new(commands_in) });
-        wires.inboxes.push(CoreInbox {
-            commands,
-            ops,
-            handed,
-            credits,
-            credits_wq: WakeOnDrop(credits_wq.clone()),
-            stopping: false,
-        });
-        let taken = CachePadded::new(AtomicU64::new(0));
-        wires.links.push(CoreLink { ops: ops_in, bell, credits: Mutex::new(credits_out), credits_wq, taken });
-    }
-    Ok(wires)
 }

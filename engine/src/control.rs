@@ -13,10 +13,10 @@ use crossbeam_utils::CachePadded;
 use pmd::Mbuf;
 
 use crate::owner::{HashKeys, Ownership};
-use crate::rcu::{self, RcuCell, ReadGuard};
+use crate::rcu::{self, ReadGuard};
 use crate::ring::{Bell, Inbox, SendError};
-use crate::socket::{Socket, SocketId};
-use crate::table::{Key, Table};
+use crate::socket::{self, Socket, SocketId};
+use crate::table::{Directory, Key};
 use crate::wq::SocketWq;
 
 /// Ports given to sockets that ask for none: IANA's dynamic range.
@@ -55,8 +55,7 @@ pub(crate) struct Limits {
 /// Every socket of an engine.
 pub(crate) struct Sockets {
     engine: u64,
-    slots: Box<[RcuCell<Socket>]>,
-    tables: Box<[Table]>,
+    directory: Directory,
     pub cores: Box<[CoreLink]>,
     limits: Limits,
     addresses: HashSet<IpAddr>,
@@ -122,8 +121,7 @@ impl Sockets {
         };
         Sockets {
             engine,
-            slots: (0..limits.sockets_max).map(|_| RcuCell::empty()).collect(),
-            tables: cores.iter().map(|_| Table::new(keys)).collect(),
+            directory: Directory::new(keys, cores.len(), limits.sockets_max),
             ownership: Ownership::new(keys, cores.len()),
             cores: cores.into(),
             limits,
@@ -137,7 +135,7 @@ impl Sockets {
     /// The socket of that name, unless it is gone.
     #[inline]
     pub fn get<'g>(&'g self, id: SocketId, guard: ReadGuard<'g>) -> Option<&'g Socket> {
-        self.slots.get(id.slot as usize)?.load(guard).filter(|socket| socket.id() == id)
+        self.directory.get(id, guard)
     }
 
     /// The socket for a datagram, in `core`'s table.
@@ -149,7 +147,7 @@ impl Sockets {
         peer: SocketAddr,
         guard: ReadGuard<'g>,
     ) -> Option<&'g Socket> {
-        self.tables[core].lookup(local, peer, guard)
+        self.directory.lookup(core, local, peer, guard)
     }
 
     /// Whether `core`, which ever queued `queued` bytes of buffers, may queue `weight` more.
@@ -188,10 +186,7 @@ impl Sockets {
         let id = self.take_slot(&mut writers)?;
         let socket =
             Arc::new(Socket::new(self.engine, id, key, cookie, self.cores.len(), self.limits.queue_budget));
-        self.slots[id.slot as usize].replace(Some(socket.clone()));
-        for table in &self.tables {
-            table.publish(&socket);
-        }
+        self.directory.publish(&socket);
         drop(writers);
         Ok(SocketHandle { socket, sockets: self.clone() })
     }
@@ -205,7 +200,7 @@ impl Sockets {
         let pin = rcu::pin();
         let free = |local| {
             let key = Key { local, peer };
-            (!self.tables[0].contains(&key, pin.guard())).then_some(key)
+            (!self.directory.contains(&key, pin.guard())).then_some(key)
         };
         if local.port() != 0 {
             return free(local).ok_or(BindError::InUse { addr: local });
@@ -223,12 +218,12 @@ impl Sockets {
     fn take_slot(&self, writers: &mut Writers) -> Result<SocketId, BindError> {
         let slot = match writers.free.pop() {
             Some(slot) => slot,
-            None if (writers.fresh as usize) < self.slots.len() => {
+            None if (writers.fresh as usize) < self.directory.capacity() => {
                 writers.fresh += 1;
                 writers.generations.push(0);
                 writers.fresh - 1
             }
-            None => return Err(BindError::TooMany { max: self.slots.len() }),
+            None => return Err(BindError::TooMany { max: self.directory.capacity() }),
         };
         Ok(SocketId { slot, generation: writers.generations[slot as usize] })
     }
@@ -240,50 +235,29 @@ impl Sockets {
             return;
         }
         socket.mark_closed();
-        for table in &self.tables {
-            table.unpublish(socket);
-        }
+        let unpublished = self.directory.unpublish(socket);
         let slot = socket.id().slot;
-        self.slots[slot as usize].replace(None);
         writers.generations[slot as usize] = socket.id().generation.wrapping_add(1);
         writers.free.push(slot);
         drop(writers);
         socket.orphan();
-        rcu::retire(Undrained { socket: socket.clone(), sockets: self.clone() }, size_of::<Socket>());
+        let sockets = self.clone();
+        socket::drain_after_grace(unpublished, move |core, bytes| {
+            sockets.cores[core].taken.fetch_add(bytes, Ordering::Relaxed);
+        });
     }
 
     /// Closes every socket and refuses new ones.
     pub fn stop(self: &Arc<Self>) {
         self.writers().stopped = true;
-        let open: Vec<_> = {
-            let pin = rcu::pin();
-            self.slots.iter().filter_map(|slot| slot.load_owned(pin.guard())).collect()
-        };
-        open.iter().for_each(|socket| self.close(socket));
+        self.directory.all().iter().for_each(|socket| self.close(socket));
     }
 
     /// Open sockets, and the sum of all tables' entries.
     pub fn counts(&self) -> (usize, usize) {
         let writers = self.writers();
         let open = writers.fresh as usize - writers.free.len();
-        (open, self.tables.iter().map(Table::len).sum())
-    }
-}
-
-/// A closed socket on its way through the grace period.
-struct Undrained {
-    socket: Arc<Socket>,
-    sockets: Arc<Sockets>,
-}
-
-impl Drop for Undrained {
-    fn drop(&mut self) {
-        let account = |core: usize, bytes| {
-            self.sockets.cores[core].taken.fetch_add(bytes, Ordering::Relaxed);
-        };
-        // SAFETY: made by `close` after it unpublished the socket everywhere and given to `rcu::retire` only, which drops it after a
-        // grace period.
-        unsafe { self.socket.drain(account) };
+        (open, self.directory.entries())
     }
 }
 

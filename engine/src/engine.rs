@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use pmd::{LinkState, PoolStats, Port, PortInfo, PortStats};
 
-use crate::builder::StartError;
 use crate::control::{BindError, CommandSender, Op, SocketHandle, Sockets};
 use crate::handler::Handler;
 use crate::ledger::{CoreCounters, Ledger};
 use crate::poll::Exit;
+use crate::start_error::StartError;
 use crate::udp::UdpHandler;
 
 /// How long a shut-down engine waits for buffers that are on their way home from other threads.

@@ -14,10 +14,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crossbeam_utils::CachePadded;
 use pmd::{Mbuf, MbufList, STRIDE};
 
-use crate::rcu::{RcuCell, ReadGuard};
+use crate::rcu::{self, RcuCell, ReadGuard};
 use crate::ring::Mailbox;
 use crate::stack::NetError;
-use crate::table::Key;
+use crate::table::{Key, Unpublished};
 use crate::wq::{Barrier, SocketWq};
 
 /// Names a socket for as long as the engine runs; resolved under a read guard, where "gone" is `None`.
@@ -315,7 +315,7 @@ impl Socket {
     ///
     /// # Safety
     /// The socket is unpublished on every core and a grace period has passed since.
-    pub(crate) unsafe fn drain(&self, mut account: impl FnMut(usize, u64)) {
+    unsafe fn drain(&self, mut account: impl FnMut(usize, u64)) {
         let mut reader = lock(&self.reader);
         reader.list.clear();
         for (core, queue) in self.queues.iter().enumerate() {
@@ -329,6 +329,25 @@ impl Socket {
     }
 }
 
+/// After a grace period, frees what the socket's queues hold; `account` hears of the bytes of buffers, per core.
+pub(crate) fn drain_after_grace(unpublished: Unpublished, account: impl FnMut(usize, u64) + Send + 'static) {
+    rcu::retire(Undrained { unpublished, account }, size_of::<Socket>());
+}
+
+/// A closed socket on its way through the grace period.
+struct Undrained<F: FnMut(usize, u64)> {
+    unpublished: Unpublished,
+    account: F,
+}
+
+impl<F: FnMut(usize, u64)> Drop for Undrained<F> {
+    fn drop(&mut self) {
+        // SAFETY: `Unpublished` says that every core's table has lost the socket, and this value is made only in `drain_after_grace`,
+        // which gives it to `rcu::retire`: a grace period has passed since.
+        unsafe { self.unpublished.socket().drain(&mut self.account) };
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -336,7 +355,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rcu::{self, Reader};
+    use crate::rcu::Reader;
     use pmd::PoolConfig;
     use std::sync::Arc;
     use std::sync::mpsc;

@@ -1,4 +1,4 @@
-//! A core's socket table: local address and port, with or without a peer, to socket.
+//! The socket tables, one per core: local address and port, with or without a peer, to socket.
 //!
 //! Open addressing. The core reads with plain loads under its read guard; writers (bind, close) serialise on the registry's mutex,
 //! which readers never see. An entry owns a strong reference in an [`RcuCell`], so a socket that is taken out lives until
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::owner::HashKeys;
 use crate::rcu::{self, RcuCell, ReadGuard};
-use crate::socket::Socket;
+use crate::socket::{Socket, SocketId};
 
 /// Tags of entries without a socket. Tags of entries with one have the bit of [`LIVE`].
 const EMPTY: u64 = 0;
@@ -35,8 +35,90 @@ impl Key {
     }
 }
 
+/// Where an engine's sockets can be found: by name, and in each core's table.
+pub(crate) struct Directory {
+    slots: Box<[RcuCell<Socket>]>,
+    tables: Box<[Table]>,
+}
+
+/// A socket that was taken out of the directory. What is found is borrowed under a guard, so once a grace period has passed no core
+/// reaches it.
+pub(crate) struct Unpublished(Arc<Socket>);
+
+impl Unpublished {
+    /// The socket.
+    pub fn socket(&self) -> &Arc<Socket> {
+        &self.0
+    }
+}
+
+impl Directory {
+    pub fn new(keys: HashKeys, cores: usize, sockets_max: usize) -> Self {
+        Directory {
+            slots: (0..sockets_max).map(|_| RcuCell::empty()).collect(),
+            tables: (0..cores).map(|_| Table::new(keys)).collect(),
+        }
+    }
+
+    /// How many sockets it has room for.
+    pub fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The socket of that name, unless it is gone.
+    #[inline]
+    pub fn get<'g>(&'g self, id: SocketId, guard: ReadGuard<'g>) -> Option<&'g Socket> {
+        self.slots.get(id.slot as usize)?.load(guard).filter(|socket| socket.id() == id)
+    }
+
+    /// The socket for a datagram, in `core`'s table.
+    #[inline]
+    pub fn lookup<'g>(
+        &'g self,
+        core: usize,
+        local: SocketAddr,
+        peer: SocketAddr,
+        guard: ReadGuard<'g>,
+    ) -> Option<&'g Socket> {
+        self.tables[core].lookup(local, peer, guard)
+    }
+
+    /// Whether exactly this key is bound.
+    pub fn contains(&self, key: &Key, guard: ReadGuard<'_>) -> bool {
+        self.tables[0].contains(key, guard)
+    }
+
+    /// Makes the socket findable on every core. Under the registry's mutex; its slot is free and its key is not bound.
+    pub fn publish(&self, socket: &Arc<Socket>) {
+        self.slots[socket.id().slot as usize].replace(Some(socket.clone()));
+        for table in &self.tables {
+            table.publish(socket);
+        }
+    }
+
+    /// Makes the socket unfindable on every core. Under the registry's mutex.
+    pub fn unpublish(&self, socket: &Arc<Socket>) -> Unpublished {
+        for table in &self.tables {
+            table.unpublish(socket);
+        }
+        self.slots[socket.id().slot as usize].replace(None);
+        Unpublished(socket.clone())
+    }
+
+    /// Every socket there is.
+    pub fn all(&self) -> Vec<Arc<Socket>> {
+        let pin = rcu::pin();
+        self.slots.iter().filter_map(|slot| slot.load_owned(pin.guard())).collect()
+    }
+
+    /// The sum of all tables' entries.
+    pub fn entries(&self) -> usize {
+        self.tables.iter().map(Table::len).sum()
+    }
+}
+
 /// One core's table.
-pub(crate) struct Table {
+struct Table {
     keys: HashKeys,
     slots: RcuCell<Slots>,
     /// Sockets of each kind, so that a lookup tries only kinds that exist.
@@ -97,18 +179,13 @@ impl Slots {
 }
 
 impl Table {
-    pub fn new(keys: HashKeys) -> Self {
+    fn new(keys: HashKeys) -> Self {
         Table { keys, slots: RcuCell::new(Arc::new(Slots::new(SLOTS_MIN))), kinds: Default::default() }
     }
 
     /// The socket for a datagram from `peer` to `local`: connected before unconnected, exact before wildcard.
     #[inline]
-    pub fn lookup<'g>(
-        &'g self,
-        local: SocketAddr,
-        peer: SocketAddr,
-        guard: ReadGuard<'g>,
-    ) -> Option<&'g Socket> {
+    fn lookup<'g>(&'g self, local: SocketAddr, peer: SocketAddr, guard: ReadGuard<'g>) -> Option<&'g Socket> {
         let slots = self.slots.load(guard)?;
         for (kind, count) in self.kinds.iter().enumerate() {
             // Acquire: a socket that is counted can be found.
@@ -126,12 +203,12 @@ impl Table {
     }
 
     /// Whether exactly this key is bound.
-    pub fn contains(&self, key: &Key, guard: ReadGuard<'_>) -> bool {
+    fn contains(&self, key: &Key, guard: ReadGuard<'_>) -> bool {
         self.slots.load(guard).is_some_and(|slots| slots.get(self.hash(key), key, guard).is_some())
     }
 
     /// Makes the socket findable. Under the registry's mutex; its key is not in the table.
-    pub fn publish(&self, socket: &Arc<Socket>) {
+    fn publish(&self, socket: &Arc<Socket>) {
         self.make_room();
         let pin = rcu::pin();
         let slots = self.slots.load(pin.guard()).expect("a table always has slots");
@@ -140,7 +217,7 @@ impl Table {
     }
 
     /// Makes the socket unfindable. Under the registry's mutex. Readers that found it before keep it until they are quiescent.
-    pub fn unpublish(&self, socket: &Socket) {
+    fn unpublish(&self, socket: &Socket) {
         let pin = rcu::pin();
         let slots = self.slots.load(pin.guard()).expect("a table always has slots");
         let hash = self.hash(socket.key());
@@ -155,7 +232,7 @@ impl Table {
     }
 
     /// Sockets in the table.
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.kinds.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
@@ -192,7 +269,6 @@ fn unspecified(addr: SocketAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::socket::SocketId;
     use std::collections::HashMap;
     use std::sync::atomic::AtomicBool;
     use std::thread;
