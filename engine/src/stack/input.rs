@@ -273,9 +273,11 @@ impl Stack {
                 return Verdict::Drop(Drop::BadIpLength, frame);
             }
             let len = 8 + usize::from(head[1]) * 8;
-            if len > head.len() {
-                let cut = len > frame.len();
-                return Verdict::Drop(if cut { Drop::BadIpLength } else { Drop::HeaderChainTooLong }, frame);
+            if len > frame.len() {
+                return Verdict::Drop(Drop::BadIpLength, frame);
+            }
+            if len > HEADERS_MAX {
+                return Verdict::Drop(Drop::HeaderChainTooLong, frame);
             }
             if next == PROTOCOL_ROUTING && head[3] != 0 {
                 return Verdict::Drop(Drop::SourceRoute, frame);

@@ -175,3 +175,31 @@ fn what_stays_incomplete_times_out() {
     assert_eq!(host.stack.next_timeout(), None);
     host.finish();
 }
+
+#[test]
+fn a_fragment_is_never_taken_for_a_whole() {
+    // A UDP length that fits the first fragment, and a later one that looks like a datagram of its own.
+    let message = udp(B4, A4, b"sixteen bytes ok");
+    for field in [0x2000, 3] {
+        let mut host = Host::new(host_config(1, 1500));
+        assert_eq!(host.receive(&ipv4(B4, A4, 17, (1, field), &[], &message)), "held");
+        host.finish();
+    }
+}
+
+#[test]
+fn what_a_device_says_of_one_fragment_is_not_believed_of_the_whole() {
+    let message = udp(B4, A4, &pattern(100, 1));
+    for status in [pmd::Checksum::Good, pmd::Checksum::Partial] {
+        let mut host = Host::new(host_config(1, 1500));
+        for (range, damage) in [(0..64, 0), (64..108, 1)] {
+            let mut bytes = fragment(false, 1, &message, range);
+            *bytes.last_mut().unwrap() ^= damage;
+            let mut frame = host.pool.copy_from(&bytes).unwrap();
+            frame.meta_mut().checksum = status;
+            host.receive_mbuf(frame);
+        }
+        assert_eq!(host.drops.get(Drop::BadUdpChecksum), 1, "{status:?}");
+        host.finish();
+    }
+}

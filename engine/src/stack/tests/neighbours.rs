@@ -212,3 +212,68 @@ fn arp_announcement() -> Vec<u8> {
     frame[32..38].fill(0);
     frame
 }
+
+/// Host `n` of the /16 that [`wide_host`] is on.
+fn wide(n: u16) -> String {
+    format!("10.9.{}.{}", n >> 8, n & 0xff)
+}
+
+/// A host on a large link, with room for so many neighbours.
+fn wide_host(neighbours: usize) -> Host {
+    let limits = Limits { neighbours, ..Limits::default() };
+    let ports = vec![PortConfig::new(mac(1), 1500, vec![net("10.9.255.1/16")])];
+    Host::new(StackConfig { limits, ..StackConfig::new(ports) })
+}
+
+/// Whether a datagram to host `n` goes out at once.
+fn is_known(host: &mut Host, n: u16) -> bool {
+    host.send("10.9.255.1:1", &format!("{}:1", wide(n)), b"x").unwrap();
+    let frames = host.frames();
+    !is_arp(&frames[0])
+}
+
+#[test]
+fn neighbours_in_use_are_kept_and_idle_ones_give_way() {
+    let mut host = wide_host(64);
+    for n in 1..=64 {
+        assert!(!is_known(&mut host, n));
+        host.receive(&arp(2, mac(9), &wide(n), mac(1), "10.9.255.1"));
+        host.frames();
+    }
+    assert_eq!(host.send("10.9.255.1:1", "10.9.1.1:1", b"x"), Err(Drop::NeighbourTableFull));
+    host.expire(ms(50_000));
+    assert!((2..=64).all(|n| is_known(&mut host, n)));
+    host.expire(ms(61_000));
+    // All but the first have been used since.
+    assert!(!is_known(&mut host, 257));
+    assert!((2..=64).all(|n| is_known(&mut host, n)));
+    host.finish();
+}
+
+#[test]
+fn unanswered_questions_push_out_only_each_other() {
+    let mut host = wide_host(256);
+    for n in 1..=100 {
+        host.receive(&arp(1, mac(9), &wide(n), mac(0), "10.9.255.1"));
+    }
+    host.frames();
+    for n in 1000..2000 {
+        // Refused, or another unanswered question is.
+        let _ = host.send("10.9.255.1:1", &format!("{}:1", wide(n)), b"x");
+        host.frames();
+    }
+    assert!((1..=100).all(|n| is_known(&mut host, n)));
+    host.finish();
+}
+
+#[test]
+fn who_asks_for_us_fills_half_the_table_at_most() {
+    let mut host = wide_host(64);
+    for n in 1..=1000 {
+        host.receive(&arp(1, mac(9), &wide(n), mac(0), "10.9.255.1"));
+        host.frames();
+    }
+    let known = (1..=40).filter(|&n| is_known(&mut host, n)).count();
+    assert_eq!(known, 32);
+    host.finish();
+}

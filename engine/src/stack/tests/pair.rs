@@ -240,3 +240,40 @@ fn an_empty_pool_is_a_named_drop_and_nothing_leaks() {
     host.frames();
     host.finish();
 }
+
+#[test]
+fn a_checksum_that_comes_to_zero_is_sent_as_ones() {
+    let mut pair = Pair::new(1500);
+    let (from, to) = ("[2001:db8::1]:7000", "[2001:db8::2]:7001");
+    pair.a.send(from, to, b"hello").unwrap();
+    pair.settle(&mut all);
+    let mut ones = 0;
+    for word in 0..=u16::MAX {
+        pair.a.send(from, to, &word.to_be_bytes()).unwrap();
+        let frame = pair.a.frames().remove(0);
+        assert_ne!(frame[60..62], [0, 0], "no checksum, for {word:#x}");
+        ones += usize::from(frame[60..62] == [0xff, 0xff]);
+        // IPv6 demands one: a zero would be refused.
+        assert_eq!(pair.b.receive(&frame), "datagram");
+    }
+    // The two representations of the one word that complements the rest.
+    assert!((1..=2).contains(&ones), "{ones} of 65536");
+}
+
+#[test]
+fn what_is_sent_on_says_nothing_of_how_it_came() {
+    let mut host = Host::new(host_config(1, 1500));
+    let mut payload = host.pool.copy_from(b"relayed").unwrap();
+    *payload.meta_mut() =
+        pmd::Meta { checksum: pmd::Checksum::Partial, vlan: Some(9), queue: 3, rss_hash: 5 };
+    host.stack
+        .send(host.now, addr("192.0.2.1:1"), addr("192.0.2.2:2"), payload, &mut host.pool, &mut host.out)
+        .unwrap();
+    host.frames();
+    host.receive(&super::build::arp(2, mac(2), "192.0.2.2", mac(1), "192.0.2.1"));
+    // A driver would "finish" the checksum of a frame marked Partial, and tag one with a VLAN.
+    let frame = host.out.frames(0).pop_front().unwrap();
+    assert_eq!(*frame.meta(), pmd::Meta::default());
+    drop(frame);
+    host.finish();
+}
