@@ -118,7 +118,8 @@ impl<H: Handler> Turn for Core<H> {
     fn prepare_sleep(&mut self) -> Option<Instant> {
         self.reader.offline();
         self.bell().prepare();
-        if !self.inbox.is_empty() || self.state.ports.iter().any(|side| !side.tx.is_empty()) {
+        let unsent = self.state.ports.iter().any(|side| !side.tx.is_empty());
+        if !self.inbox.is_empty() || unsent || self.state.out.has_loopback() {
             return None;
         }
         let now = Clock::now();

@@ -154,6 +154,11 @@ impl Outbox {
         self.loopback.pop_front()
     }
 
+    /// Whether datagrams to ourselves wait to be taken up.
+    pub fn has_loopback(&self) -> bool {
+        !self.loopback.is_empty()
+    }
+
     /// What was settled since the last call, if anything.
     pub fn take_tally(&mut self) -> Option<Tally> {
         std::mem::take(&mut self.settled).then(|| std::mem::take(&mut self.tally))
