@@ -2,7 +2,7 @@
 
 use crate::{Demo, DemoConfig, DemoError, Ending};
 use cli::{Exit, Live};
-use rxperf::{Latency, RunError};
+use rxperf::Latency;
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -86,9 +86,8 @@ fn allowed_cpus() -> Vec<usize> {
 }
 
 fn exit_for(error: &DemoError) -> Exit {
-    use engine::StartError::{Cores, NoSuchCpu};
     match error {
-        DemoError::Run(RunError::Engine(Cores { .. } | NoSuchCpu { .. })) => Exit::Usage,
+        DemoError::Run(error) if error.is_usage() => Exit::Usage,
         _ => Exit::Environment,
     }
 }

@@ -1,11 +1,11 @@
 //! `rxline rxperf server` and `rxline rxperf client`.
 
 use crate::load::LoadConfig;
-use crate::{Latency, LoadRun, Op, RunError, ServiceRun, UDP_PORT, Verify, Work};
+use crate::{Latency, LoadRun, Op, RunError, ServiceRun, UDP_PORT, Verify, Work, summary};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use cli::{Exit, Live};
 use engine::{Builder, Engine, IpNet};
-use serde_json::json;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -182,16 +182,13 @@ pub fn run(args: Args) -> ExitCode {
         Command::Server(args) => server(&args),
         Command::Client(args) => client(&args),
     };
-    done.map_or_else(|error| exit_for(&error).because("rxperf", &error), ExitCode::from)
-}
-
-fn exit_for(error: &RunError) -> Exit {
-    match error {
-        RunError::Engine(
-            engine::StartError::Port(_) | engine::StartError::Pool(_) | engine::StartError::System(_),
-        ) => Exit::Environment,
-        _ => Exit::Usage,
-    }
+    done.map_or_else(
+        |error| {
+            let exit = if error.is_usage() { Exit::Usage } else { Exit::Environment };
+            exit.because("rxperf", error)
+        },
+        ExitCode::from,
+    )
 }
 
 /// Set once SIGINT or SIGTERM has come.
@@ -210,32 +207,66 @@ fn server(args: &ServerArgs) -> Result<Exit, RunError> {
     let service = ServiceRun::start(builder, args.port.core_count(), args.port.buffers, &[listen])?;
     let mut live = Live::new(args.json);
     live.show(&format!("serving rxperf on {listen}"));
-    let (started, mut last) = (Instant::now(), 0);
+    let started = Instant::now();
     let deadline = args.seconds.map(|seconds| started + Duration::from_secs(seconds));
-    let mut next = started + Duration::from_secs(1);
+    let (mut next, mut served) = (started + Duration::from_secs(1), 0);
     while !interrupted.load(Ordering::Relaxed) && deadline.is_none_or(|deadline| Instant::now() < deadline) {
         sleep(Duration::from_millis(20));
-        if Instant::now() < next {
-            continue;
-        }
-        next += Duration::from_secs(1);
-        let served = service.sum(|f| &f.served);
-        let (failed, received, sent) =
-            (service.sum(|f| &f.failed), service.sum(|f| &f.received), service.sum(|f| &f.sent));
-        let rate = served - std::mem::replace(&mut last, served);
-        if args.json {
-            let line = json!({"served": served, "calls_per_second": rate, "failed": failed, "bytes_received": received, "bytes_sent": sent});
-            cli::say(format_args!("{line}\n"));
-        } else {
-            live.show(&format!(
-                "{served} calls served, {rate}/s, {failed} failed, {received} bytes in, {sent} out"
-            ));
+        if Instant::now() >= next {
+            next += Duration::from_secs(1);
+            let figures = ServerFigures::read(&service, served);
+            served = figures.served;
+            if args.json { cli::say(figures.json()) } else { live.show(&figures.line()) }
         }
     }
     drop(live);
+    let last = ServerFigures::read(&service, served);
+    cli::say(if args.json { last.json() } else { last.line() + "\n" });
     let leaks = service.shutdown().leaks();
     leaks.iter().for_each(|leak| eprintln!("rxline rxperf: {leak}"));
     Ok(if leaks.is_empty() { Exit::Ok } else { Exit::Failed })
+}
+
+/// What a server has done.
+#[derive(serde::Serialize)]
+struct ServerFigures {
+    /// Calls whose reply the client has.
+    served: u64,
+    /// Of these, since the last look, a second before.
+    calls_per_second: u64,
+    failed: u64,
+    bytes_received: u64,
+    bytes_sent: u64,
+    drops: BTreeMap<String, u64>,
+}
+
+impl ServerFigures {
+    fn read(service: &ServiceRun, before: u64) -> Self {
+        let served = service.sum(|f| &f.served);
+        Self {
+            served,
+            calls_per_second: served - before,
+            failed: service.sum(|f| &f.failed),
+            bytes_received: service.sum(|f| &f.received),
+            bytes_sent: service.sum(|f| &f.sent),
+            drops: summary::drops(&service.stats()),
+        }
+    }
+
+    fn json(&self) -> String {
+        serde_json::to_string(self).expect("plain data") + "\n"
+    }
+
+    fn line(&self) -> String {
+        let Self { served, calls_per_second, failed, bytes_received, bytes_sent, drops } = self;
+        let mut line = format!(
+            "{served} calls served, {calls_per_second}/s, {failed} failed, {bytes_received} bytes in, {bytes_sent} out"
+        );
+        for (name, count) in drops {
+            line += &format!(", {name} {count}");
+        }
+        line
+    }
 }
 
 impl ClientArgs {

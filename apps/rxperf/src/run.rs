@@ -31,6 +31,20 @@ pub enum RunError {
     Clients(OpenError),
 }
 
+impl RunError {
+    /// Whether something was asked for that cannot be; otherwise the machine lacks something.
+    pub fn is_usage(&self) -> bool {
+        use pmd::PortError::{BadOption, Queues, UnknownDriver};
+        match self {
+            Self::Engine(StartError::Port(port)) => {
+                matches!(port, UnknownDriver { .. } | BadOption { .. } | Queues { .. })
+            }
+            Self::Engine(StartError::Pool(_) | StartError::System(_) | StartError::Handler { .. }) => false,
+            Self::Engine(_) | Self::Listen { .. } | Self::Clients(_) => true,
+        }
+    }
+}
+
 /// How many calls may be open at an endpoint beyond those that are expected.
 const SPARE_CALLS: usize = 1024;
 

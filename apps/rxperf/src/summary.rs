@@ -44,6 +44,17 @@ pub struct Summary {
     pub drops: BTreeMap<String, u64>,
 }
 
+/// What an engine threw away, in either direction, by name.
+pub fn drops(stats: &engine::EngineStats) -> BTreeMap<String, u64> {
+    let ledger = stats.ledger();
+    let sent = ledger.tx_drops.iter().map(|(reason, count)| (reason.name(), count));
+    let mut drops = BTreeMap::new();
+    for (name, count) in ledger.dropped().chain(sent) {
+        *drops.entry(name.to_owned()).or_default() += count;
+    }
+    drops
+}
+
 impl Latency {
     /// Of a tally's verified calls.
     pub fn of(tally: &Tally) -> Self {
@@ -72,10 +83,8 @@ impl Summary {
 
     /// Adds what an engine threw away, in either direction.
     pub fn add_drops(&mut self, stats: &engine::EngineStats) {
-        let ledger = stats.ledger();
-        let sent = ledger.tx_drops.iter().map(|(reason, count)| (reason.name(), count));
-        for (name, count) in ledger.dropped().chain(sent) {
-            *self.drops.entry(name.to_owned()).or_default() += count;
+        for (name, count) in drops(stats) {
+            *self.drops.entry(name).or_default() += count;
         }
     }
 
