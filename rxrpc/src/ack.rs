@@ -36,6 +36,8 @@ pub enum Need {
     Duplicate,
     /// It sent something too early.
     Window,
+    /// There is no buffer for it.
+    NoSpace,
     /// Something is missing.
     OutOfSequence,
 }
@@ -61,6 +63,7 @@ impl AckState {
         self.datagrams += 1;
         match need {
             Need::OutOfSequence => self.raise(AckReason::OutOfSequence, serial),
+            Need::NoSpace => self.raise(AckReason::NoSpace, serial),
             Need::Window => self.raise(AckReason::ExceedsWindow, serial),
             Need::Duplicate => self.raise(AckReason::Duplicate, serial),
             Need::Requested => self.raise(AckReason::Requested, serial),

@@ -98,7 +98,7 @@ pub struct Deadlines {
 }
 
 /// What either side may send before the other has said what it takes.
-const PEER_WINDOW: u32 = 16;
+pub const INITIAL_WINDOW: u32 = 16;
 
 impl Default for Call {
     fn default() -> Self {
@@ -120,9 +120,9 @@ impl Default for Call {
             completion: None,
             send: SendQueue::default(),
             recv: RecvQueue::default(),
-            ack: AckState::new(PEER_WINDOW),
+            ack: AckState::new(INITIAL_WINDOW),
             congestion: Reno::default(),
-            peer_window: PEER_WINDOW,
+            peer_window: INITIAL_WINDOW,
             ack_serial: None,
             limited: false,
             send_closed: false,
@@ -167,11 +167,17 @@ impl Call {
         }
     }
 
+    /// Packets that it may hold for sending: its share of the budget, but not much more than can be under way.
+    fn send_limit(&self, shared: &Shared) -> usize {
+        let under_way = self.congestion.window().min(self.peer_window.max(INITIAL_WINDOW)) as usize;
+        shared.send_share().min(2 * under_way + INITIAL_WINDOW as usize)
+    }
+
     /// Packets that it may add to its send queue.
     pub fn send_packets_room(&self, shared: &Shared) -> usize {
         let (config, held) = (&shared.config, self.send.len());
         let free = config.send_buffers_max.saturating_sub(shared.queued);
-        shared.send_share().saturating_sub(held).min(free.max(config.send_reserve.saturating_sub(held)))
+        self.send_limit(shared).saturating_sub(held).min(free.max(config.send_reserve.saturating_sub(held)))
     }
 
     /// Bytes that `send` would take.
@@ -190,7 +196,7 @@ impl Call {
             return;
         }
         let room = self.send_packets_room(shared);
-        if room > 0 && (room >= shared.send_share() / 4 || self.send.len() == 0) {
+        if room > 0 && (room >= self.send_limit(shared) / 4 || self.send.len() == 0) {
             self.wants_room = false;
             self.writable_queued = true;
             shared.events.push_back(Event::Writable { call: self.id });

@@ -1,6 +1,6 @@
 //! Service connections, and how calls come in on them.
 
-use crate::call::Call;
+use crate::call::{Call, INITIAL_WINDOW};
 use crate::conn::{Channel, Conn, ConnKey, Last};
 use crate::endpoint::Endpoint;
 use crate::error::code;
@@ -36,6 +36,9 @@ impl Endpoint {
             self.busy(now, pool, local_id, peer, header);
             return Err(RxDrop::Busy);
         }
+        if self.conns.is_full() || self.peers.is_full() {
+            self.reclaim_conn();
+        }
         let unsecured = !security.secured() && self.unsecured >= self.shared.config.unsecured_conns_max;
         if unsecured || self.conns.is_full() || self.calls.is_full() {
             self.busy(now, pool, local_id, peer, header);
@@ -64,6 +67,22 @@ impl Endpoint {
         self.register_conn(id, key);
         self.shared.stats.service_conns += 1;
         Ok(id)
+    }
+
+    /// The table is full: an unused service connection makes room, if one is found soon. Its client loses nothing but the
+    /// memory of its last calls.
+    fn reclaim_conn(&mut self) {
+        const LOOKS: usize = 32;
+        for _ in 0..LOOKS {
+            let Some(id) = self.conns.next_from(self.reclaim_at).or_else(|| self.conns.next_from(0)) else {
+                return;
+            };
+            self.reclaim_at = id.slot() + 1;
+            let unused = |conn: &&Conn| conn.role == Role::Service && conn.unused() && !conn.owes();
+            if self.conns.get(id).filter(unused).is_some() {
+                return self.remove_conn(id);
+            }
+        }
     }
 
     /// Whether a packet can be the first of a call: only DATA creates one, and not DATA from so far into a call that it
@@ -163,6 +182,7 @@ impl Endpoint {
         let d = &mut call.deadlines;
         (d.began, d.heard, d.pinged, d.moved) = (now, now, now, now);
         d.dead = self.shared.config.dead;
+        call.ack.edge = INITIAL_WINDOW.min(self.shared.config.receive_window);
         if let Some(service) = self.locals.get_mut(conn.local).and_then(|local| local.service(conn.service)) {
             service.charged -= 1;
         }

@@ -4,7 +4,7 @@
 //! `expire` is told the time, and what happened comes out of `poll_event`. This file is the public face; what it does
 //! is in the files named after it: input, output, expire, finish, conn_client, conn_service, transfer.
 
-use crate::call::Call;
+use crate::call::{Call, INITIAL_WINDOW};
 use crate::conn::{Conn, ConnKey, KeyedHash};
 use crate::conn_client::{Bundle, BundleIndex};
 use crate::error::code;
@@ -40,6 +40,8 @@ pub struct Endpoint {
     pub(crate) next_cid: u32,
     /// Connections whose client has not proved who it is.
     pub(crate) unsecured: usize,
+    /// Where the search for an unused connection goes on.
+    pub(crate) reclaim_at: usize,
     pub(crate) stray_tokens: u64,
     pub(crate) stray_at: Instant,
     pub(crate) questions: Vec<Question>,
@@ -68,6 +70,7 @@ impl Endpoint {
             epoch: random.u32(1..1 << 31),
             next_cid: random.u32(..) << 2,
             unsecured: 0,
+            reclaim_at: 0,
             stray_tokens: u64::from(config.stray_replies_per_second),
             stray_at: Instant::default(),
             questions: Vec::new(),
@@ -292,6 +295,8 @@ impl Endpoint {
             (local, target.peer, target.service, Some(bundle));
         let d = &mut call.deadlines;
         d.began = now;
+        call.ack.edge = INITIAL_WINDOW.min(self.shared.config.receive_window);
+        let d = &mut call.deadlines;
         d.hard = options.hard_timeout.map(|timeout| now + timeout);
         d.idle = options.idle_timeout;
         d.dead = options.dead_timeout.unwrap_or(self.shared.config.dead);

@@ -84,7 +84,7 @@ fn resend(call: &mut Call, shared: &mut Shared) {
         return;
     }
     d.backoff += 1;
-    if call.send.awaits_ack() {
+    if call.send.in_flight() > 0 {
         shared.stats.timeouts += 1;
         let in_flight = call.send.in_flight();
         call.send.timed_out();

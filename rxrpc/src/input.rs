@@ -3,7 +3,8 @@
 use crate::conn::ConnKey;
 use crate::endpoint::Endpoint;
 use crate::error::code;
-use crate::wire::{Abort, HEADER_LEN, Header, PacketType};
+use crate::input_data::take_apart;
+use crate::wire::{Abort, Flags, HEADER_LEN, Header, PacketType};
 use crate::{CallId, Completion, ConnId, LocalId, NetError, Role, RxDrop};
 use pmd::{Instant, Mbuf, Pool};
 use std::net::SocketAddr;
@@ -47,6 +48,10 @@ impl Endpoint {
         header: &Header,
         mut payload: Mbuf,
     ) -> Result<(), RxDrop> {
+        let parts = match header.packet_type {
+            PacketType::Data if header.flags.contains(Flags::JUMBO) => Some(take_apart(header, &payload)?),
+            _ => None,
+        };
         let role = Self::role_of(header);
         let key = ConnKey::new(role, local, peer, header.epoch, header.cid);
         let conn_id = match self.find_conn(&key) {
@@ -64,7 +69,7 @@ impl Endpoint {
         };
         if header.packet_type == PacketType::Data {
             payload.advance(HEADER_LEN);
-            return self.input_data(now, pool, conn_id, call_id, header, payload);
+            return self.input_data(now, pool, conn_id, call_id, header, payload, parts);
         }
         payload.pull_up(payload.len().min(CONTROL_LEN), pool);
         let body = &payload.data()[HEADER_LEN..];

@@ -84,6 +84,9 @@ fn take_ack(
             AckFault::Old => RxDrop::OldAck,
             AckFault::Beyond => RxDrop::BadAck,
         })?;
+    if matches!(ack.reason, AckReason::ExceedsWindow | AckReason::NoSpace) {
+        call.send.refused(ack.serial);
+    }
     call.deadlines.heard = now;
     call.deadlines.busy = None;
     shared.queued -= news.freed;

@@ -5,7 +5,7 @@ use crate::call::Call;
 use crate::endpoint::Endpoint;
 use crate::recv_queue::Arrival;
 use crate::shared::Shared;
-use crate::wire::{Flags, Header, JUMBO_HEADER_LEN, SubPacket, split};
+use crate::wire::{Flags, HEADER_LEN, Header, JUMBO_HEADER_LEN, PacketType, SubPacket, SubPackets, split};
 use crate::{CallId, Completion, ConnId, Role, RxDrop};
 use pmd::{Instant, Mbuf, Pool};
 
@@ -23,7 +23,8 @@ struct Haul {
 }
 
 impl Endpoint {
-    /// `data` begins behind the header.
+    /// `data` begins behind the header; `parts` are those of a jumbogram.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn input_data(
         &mut self,
         now: Instant,
@@ -32,6 +33,7 @@ impl Endpoint {
         call_id: CallId,
         header: &Header,
         mut data: Mbuf,
+        parts: Option<SubPackets>,
     ) -> Result<(), RxDrop> {
         let conn = self.conns.get_mut(conn_id).ok_or(RxDrop::NoConnection)?;
         let call = self.calls.get_mut(call_id).ok_or(RxDrop::NoCall)?;
@@ -46,8 +48,8 @@ impl Endpoint {
         let shared = &mut self.shared;
         let mut haul =
             Haul { taken: 0, readable: false, need: Need::Later, serial: header.serial, refused: None };
-        if header.flags.contains(Flags::JUMBO) {
-            haul_jumbo(&mut haul, call, shared, pool, header, data)?;
+        if let Some(parts) = parts {
+            haul_parts(&mut haul, call, shared, pool, &parts, data);
         } else {
             if let Err(code) = conn.security.open(header, &mut data) {
                 self.end_conn(now, conn_id, Completion::LocalAbort(code));
@@ -110,6 +112,7 @@ impl Haul {
         let held = call.recv.ready() + call.recv.out_of_order();
         if !shared.takes(held) {
             self.refused = Some(RxDrop::NoBuffers);
+            self.wants(Need::NoSpace, packet.serial);
             return;
         }
         let segments = data.segment_count();
@@ -135,40 +138,48 @@ impl Haul {
             _ if packet.flags.contains(Flags::REQUEST_ACK) => Need::Requested,
             _ => Need::Later,
         };
+        self.wants(need, packet.serial);
+    }
+
+    /// One ACK speaks for all: for the packet that needs it most.
+    fn wants(&mut self, need: Need, serial: u32) {
         if need >= self.need {
-            (self.need, self.serial) = (need, packet.serial);
+            (self.need, self.serial) = (need, serial);
         }
     }
 }
 
-/// Takes a jumbogram apart; one that is wrong anywhere is refused as a whole.
-fn haul_jumbo(
+/// Finds the parts of a jumbogram, in a packet that still has its header. One that is wrong anywhere is refused as a
+/// whole, before it can begin a call.
+pub fn take_apart(header: &Header, packet: &Mbuf) -> Result<SubPackets, RxDrop> {
+    let read = |offset: usize| {
+        let mut bytes = [0; JUMBO_HEADER_LEN];
+        packet.copy_to(HEADER_LEN + offset, &mut bytes);
+        bytes
+    };
+    split(header, packet.len() - HEADER_LEN, read).map_err(|_| RxDrop::BadJumbo)
+}
+
+/// Takes the parts of a jumbogram into the call.
+fn haul_parts(
     haul: &mut Haul,
     call: &mut Call,
     shared: &mut Shared,
     pool: &mut Pool,
-    header: &Header,
+    parts: &SubPackets,
     mut data: Mbuf,
-) -> Result<(), RxDrop> {
-    let read = |offset: usize| {
-        let mut bytes = [0; JUMBO_HEADER_LEN];
-        data.copy_to(offset, &mut bytes);
-        bytes
-    };
-    let packets = split(header, data.len(), read).map_err(|_| RxDrop::BadJumbo)?;
+) {
     shared.stats.jumbograms += 1;
-    shared.stats.received[1] += packets.len() as u64 - 1;
-    for packet in &packets {
-        if !packet.flags.contains(Flags::JUMBO) {
-            haul.add(call, shared, packet, data);
-            break;
+    shared.stats.received[PacketType::Data as usize] += parts.len() as u64 - 1;
+    for part in parts {
+        if !part.flags.contains(Flags::JUMBO) {
+            return haul.add(call, shared, part, data);
         }
-        let Ok(front) = data.split_to(packet.len, pool) else {
+        let Ok(front) = data.split_to(part.len, pool) else {
             haul.refused = Some(RxDrop::NoBuffers);
-            break;
+            return;
         };
         data.advance(JUMBO_HEADER_LEN);
-        haul.add(call, shared, packet, front);
+        haul.add(call, shared, part, front);
     }
-    Ok(())
 }

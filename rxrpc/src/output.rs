@@ -193,7 +193,7 @@ impl Out<'_, '_> {
     /// so may be lost. The timer asks.
     fn watch_stall(&mut self) {
         let d = &self.call.deadlines;
-        if self.call.send.awaits_ack() || self.call.send.unsent() == 0 {
+        if self.call.send.in_flight() > 0 || !self.call.send.wants_to_send() {
             return;
         }
         if d.resend.is_none_or(|at| at <= self.now) {

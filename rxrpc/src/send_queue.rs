@@ -89,6 +89,8 @@ pub struct SendQueue {
     reorder_extra: u32,
     /// Recovery from a loss lasts until this sequence number is acknowledged.
     recovery_end: u32,
+    /// The first packet found lost is sent again at once, whatever the halved window says.
+    urgent: bool,
     ended: bool,
 }
 
@@ -129,6 +131,11 @@ impl SendQueue {
     /// Whether something sent awaits an acknowledgement or another transmission.
     pub fn awaits_ack(&self) -> bool {
         self.in_flight > 0 || self.lost > 0
+    }
+
+    /// Whether there is something that was never sent, or is to be sent again.
+    pub fn wants_to_send(&self) -> bool {
+        self.lost > 0 || self.unsent() > 0
     }
 
     /// Whether the user has ended this direction.
@@ -214,13 +221,14 @@ impl SendQueue {
     /// congestion window, `peer` the peer's; both in packets. `payload` is what a full packet holds: one that is not
     /// full waits while others are in flight, since more may come.
     pub fn next(&self, window: u32, peer: u32, payload: usize) -> Option<usize> {
-        if self.in_flight >= window {
+        let urgent = self.urgent && self.lost > 0;
+        if self.in_flight >= window && !urgent {
             return None;
         }
         if self.lost > 0 {
             let index = self.packets.iter().take(self.sent).position(|packet| packet.state == State::Lost);
             debug_assert!(index.is_some());
-            return index;
+            return index.filter(|&index| index < peer as usize);
         }
         let packet = self.packets.get(self.sent)?;
         let partial = !packet.last && packet.data.len() < payload && self.sent + 1 == self.packets.len();
@@ -255,6 +263,7 @@ impl SendQueue {
                 self.in_flight += 1;
             }
             State::Lost => {
+                self.urgent = false;
                 self.lost -= 1;
                 self.in_flight += 1;
             }
@@ -323,6 +332,17 @@ impl SendQueue {
                 self.acked -= 1;
                 self.lost += 1;
             }
+        }
+    }
+
+    /// The peer saw the packet with this serial and threw it away, for want of room. It is to be sent again when the
+    /// window allows.
+    pub fn refused(&mut self, serial: u32) {
+        let named = |packet: &&mut Packet| packet.serial == serial && packet.state == State::InFlight;
+        if let Some(packet) = self.packets.iter_mut().take(self.sent).find(named) {
+            packet.state = State::Lost;
+            self.in_flight -= 1;
+            self.lost += 1;
         }
     }
 
@@ -405,6 +425,7 @@ impl SendQueue {
     pub fn in_recovery(&mut self) -> bool {
         let inside = self.recovering();
         if !inside {
+            self.urgent = true;
             self.recovery_end = self.before.wrapping_add(self.sent as u32);
         }
         inside

@@ -85,10 +85,11 @@ impl Shared {
         share(config.unread_buffers_max, self.unread, config.receive_reserve, config.receive_window as usize)
     }
 
-    /// Whether a call that holds `held` buffers may take one more off the wire: from the budget, or from what is each
-    /// call's own, so that those who do not read cannot stop those who do.
+    /// Whether a call that holds `held` buffers may take one more off the wire: within its share of the budget, or of what
+    /// is each call's own, so that those who do not read cannot stop those who do.
     pub fn takes(&self, held: usize) -> bool {
-        self.unread < self.config.unread_buffers_max || held < self.config.receive_reserve
+        let config = &self.config;
+        held < config.receive_reserve || self.unread < config.unread_buffers_max && held < self.recv_share()
     }
 
     /// Remembers a call that found no buffer.

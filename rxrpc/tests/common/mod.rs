@@ -4,6 +4,8 @@
 //! same run. A failure prints the seed.
 #![allow(dead_code)]
 
+pub mod solo;
+
 use pmd::{Hugepages, Instant, Pool, PoolConfig};
 use rxrpc::{Endpoint, EndpointConfig, LocalId, RxDrop};
 use std::cmp::Reverse;
@@ -53,6 +55,13 @@ impl Node {
         let local = rx.add_local(addr).unwrap();
         let pool = pool.build().unwrap().claim();
         Self { rx, pool, addr, local, sent: 0, results: Vec::new(), deaf: false }
+    }
+}
+
+impl Node {
+    /// Offers a service.
+    pub fn listen(&mut self, service: rxrpc::ServiceConfig) {
+        self.rx.listen(self.local, service).unwrap();
     }
 }
 
