@@ -253,6 +253,7 @@ impl Builder {
                 core,
                 cores: cpus.len(),
                 cpu: cpus[core],
+                buffers: self.pool_buffers,
                 seed: keys.derive(100 + core as u64),
                 now: Clock::now(),
             };

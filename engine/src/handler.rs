@@ -79,6 +79,8 @@ pub struct CoreInfo {
     pub cores: usize,
     /// The CPU whose polling thread runs this core.
     pub cpu: usize,
+    /// Buffers of this core's pool.
+    pub buffers: usize,
     /// Randomness for this core's handler, different on each core.
     pub seed: u64,
     /// The time.

@@ -31,8 +31,17 @@ pub struct Channel {
     pub last: Last,
     /// An answer from memory is owed: an ACK for this reason and serial, or the abort.
     pub reply: Option<(AckReason, u32)>,
+    /// The abort of the call before this one, where the next call began before it was sent.
+    pub abort_before: Option<i32>,
     /// The ACK of a whole reply falls due then, unless the next call makes it needless.
     pub final_ack: Option<Instant>,
+}
+
+impl Channel {
+    /// Whether an answer is owed.
+    pub fn owes(&self) -> bool {
+        self.reply.is_some() || self.abort_before.is_some()
+    }
 }
 
 /// A connection.
@@ -112,7 +121,7 @@ impl Conn {
 
     /// Whether a channel owes an answer.
     pub fn owes(&self) -> bool {
-        self.channels.iter().any(|channel| channel.reply.is_some())
+        self.channels.iter().any(Channel::owes)
     }
 
     /// The key under which it is found.

@@ -118,9 +118,13 @@ impl Endpoint {
             return;
         };
         let number = conn.channels[channel].number + 1;
-        // A new call tells the server that the client has all of the last one: what was owed for it no longer is.
-        conn.channels[channel] =
-            Channel { call: Some(call_id), number, last: Last::Nothing, reply: None, final_ack: None };
+        // A new call tells the server that the client has all of the last one, so no ACK is owed for it any more; but
+        // the code of an abort is told first.
+        let abort_before = match conn.channels[channel] {
+            Channel { last: Last::Abort { code }, reply: Some(_), .. } => Some(code),
+            Channel { abort_before, .. } => abort_before,
+        };
+        conn.channels[channel] = Channel { call: Some(call_id), number, abort_before, ..Channel::default() };
         (call.conn, call.channel, call.number) = (Some(conn_id), channel, number);
         (call.epoch, call.cid) = (conn.epoch, conn.cid.with_channel(channel).0);
         call.peer = conn.peer;

@@ -169,13 +169,7 @@ impl Endpoint {
         let channel = header.cid.channel();
         let conn = self.conns.get_mut(conn_id).expect("the caller has it");
         let (id, call) = self.calls.insert().expect("there is room");
-        conn.channels[channel] = Channel {
-            call: Some(id),
-            number: header.call,
-            last: Last::Nothing,
-            reply: None,
-            final_ack: None,
-        };
+        conn.channels[channel] = Channel { call: Some(id), number: header.call, ..Channel::default() };
         (call.id, call.role, call.local, call.addr) = (id, Role::Service, conn.local, conn.addr);
         (call.conn, call.channel, call.number, call.peer) = (Some(conn_id), channel, header.call, conn.peer);
         (call.epoch, call.cid, call.service) = (conn.epoch, header.cid.0, conn.service);

@@ -1,7 +1,34 @@
 //! RxRPC: the protocol core of an Rx endpoint, and the socket API above it.
 //!
-//! [`Endpoint`] is sans-IO and belongs to one core. Deliberately absent from it: clocks, I/O, threads, and endpoints
-//! that follow a peer from address to address (epochs with the high bit set are matched like any other).
+//! Two engines in one process, joined by a `memory:` port; a service on one, a client on the other:
+//!
+//! ```
+//! use rxrpc::engine::Engine;
+//! use rxrpc::{Security, ServiceId, StartRx};
+//!
+//! let engine = Engine::builder().port("memory:doc").address("192.0.2.10/24").start_rx()?;
+//! let service = engine.rx().bind("192.0.2.10:7009", ServiceId(147))?.security(Security::none())?;
+//! std::thread::spawn(move || {
+//!     for mut call in service.incoming() {
+//!         let request = call.read_all()?;
+//!         call.reply(&[b"hello, ", &request[..]].concat())?;
+//!     }
+//!     Ok::<(), rxrpc::socket::CallFailed>(())
+//! });
+//!
+//! let theirs = Engine::builder().port("memory:doc").address("192.0.2.20/24").start_rx()?;
+//! let client = theirs.rx().client()?;
+//! let reply = client.request("192.0.2.10:7009".parse()?, ServiceId(147), b"world")?;
+//! assert_eq!(reply, b"hello, world");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! From the bottom up: [`Endpoint`] is all that one core knows of Rx. It is sans-IO: no clock, no thread, no socket.
+//! [`RxHandler`] puts it on a core of an engine together with an [`App`], which runs on the core as well. [`socket`] is
+//! such an app: it serves threads and tasks.
+//!
+//! Deliberately absent from the endpoint: endpoints that follow a peer from address to address (epochs with the high
+//! bit set are matched like any other).
 #![forbid(unsafe_code)]
 
 mod ack;
@@ -46,6 +73,7 @@ pub use app::{App, Rx};
 pub use config::{CallOptions, EndpointConfig, PACKET_PAYLOAD, ServiceConfig, Target};
 pub use control::{ClientPorts, OpenError, OpenLocal, RxControl};
 pub use endpoint::Endpoint;
+pub use engine;
 pub use error::{
     BeginError, CallError, Completion, ListenError, LocalError, NetError, RxDrop, Timeout, code,
 };

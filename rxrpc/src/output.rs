@@ -83,18 +83,17 @@ impl Endpoint {
         let Some(local) = self.locals.get(conn.local) else { return Turn::Done };
         let (from, closing) = (local.addr, local.closing);
         for index in 0..conn.channels.len() {
-            let Some(reply) = conn.channels[index].reply else { continue };
-            let Some(packet) = answer(&mut self.shared, conn, index, reply, pool) else {
-                self.shared.stats.no_buffer_on_send += 1;
-                return Turn::Stop;
-            };
-            conn.channels[index].reply = None;
-            conn.channels[index].final_ack = None;
-            if let Some(peer) = self.peers.get_mut(conn.peer) {
-                peer.bytes_sent += packet.len() as u64;
-            }
-            if !send(conn.local, from, conn.addr, packet) {
-                return Turn::Stop;
+            while conn.channels[index].owes() {
+                let Some(packet) = answer(&mut self.shared, conn, index, pool) else {
+                    self.shared.stats.no_buffer_on_send += 1;
+                    return Turn::Stop;
+                };
+                if let Some(peer) = self.peers.get_mut(conn.peer) {
+                    peer.bytes_sent += packet.len() as u64;
+                }
+                if !send(conn.local, from, conn.addr, packet) {
+                    return Turn::Stop;
+                }
             }
         }
         conn.queued = false;
@@ -306,18 +305,20 @@ fn encode_ack(mut packet: Mbuf, header: &Header, ack: &Ack<'_>) -> Mbuf {
     packet
 }
 
-/// The answer that a channel remembers for its last call. `None`: no buffer.
-fn answer(
-    shared: &mut Shared,
-    conn: &mut Conn,
-    channel: usize,
-    (reason, serial): (AckReason, u32),
-    pool: &mut Pool,
-) -> Option<Mbuf> {
+/// The next answer that a channel owes for a call that has ended. `None`: no buffer.
+fn answer(shared: &mut Shared, conn: &mut Conn, index: usize, pool: &mut Pool) -> Option<Mbuf> {
     let packet = pool.alloc()?;
-    let Channel { number, last, .. } = conn.channels[channel];
+    let channel = &mut conn.channels[index];
+    let Channel { number, last, .. } = *channel;
+    if let Some(code) = channel.abort_before.take() {
+        let header = conn.header(PacketType::Abort, index, number - 1);
+        shared.stats.sent[PacketType::Abort as usize] += 1;
+        return Some(with_body(packet, &header, &Abort::body(code)));
+    }
+    let (reason, serial) = channel.reply.take()?;
+    channel.final_ack = None;
     let kind = if let Last::Abort { .. } = last { PacketType::Abort } else { PacketType::Ack };
-    let mut header = conn.header(kind, channel, number);
+    let mut header = conn.header(kind, index, number);
     shared.stats.sent[kind as usize] += 1;
     let (next, highest) = match last {
         Last::Abort { code } => return Some(with_body(packet, &header, &Abort::body(code))),

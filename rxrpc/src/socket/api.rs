@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use engine::{CommandSender, SendError};
 use rtrb::{Consumer, RingBuffer};
 
-use super::budget::BytesRead;
+use super::budget::ReadAccount;
 use super::call_ref::{CallRef, Service, UserId, Work, hold};
 use super::call_shared::{CallLedger, CallShared, CoreHalf, NewCall, SocketId};
 use super::completion::CallEnd;
@@ -41,7 +41,7 @@ pub(super) struct Api {
 /// One core, as threads reach it.
 pub(super) struct CoreLink {
     pub(super) commands: CommandSender<RxCommand<SocketCommand>>,
-    pub(super) read: BytesRead,
+    pub(super) account: Arc<ReadAccount>,
     /// Halves of calls that ended there, to be freed here.
     pub(super) ended: Mutex<Consumer<Box<CoreHalf>>>,
 }
@@ -173,7 +173,7 @@ impl Api {
 
     // ---- calls ----
 
-    /// Makes a call's two halves, within the socket's limit. It has no reference yet.
+    /// Makes a call's two halves, within the socket's and the core's limit. It has no reference yet: give it one at once.
     pub(super) fn new_call(
         &self,
         socket: &SocketShared,
@@ -181,7 +181,6 @@ impl Api {
         core: usize,
     ) -> Result<Box<CoreHalf>, CallFailed> {
         self.free_ended_of(core);
-        let limit = self.config.calls_max;
         if socket.is_closed() {
             return Err(CallFailed::Ended(CallEnd::SocketClosed));
         }
@@ -192,10 +191,12 @@ impl Api {
             core,
             receive_buffer: self.config.receive_buffer,
             send_buffer: self.config.send_buffer,
-            core_bytes_read: &self.cores[core].read,
+            calls_max: self.config.calls_max,
+            unread_budget: self.config.unread_budget,
+            core_account: &self.cores[core].account,
             ledger: &socket.ledger,
         };
-        CallShared::new(new, limit).map(Box::new).ok_or(CallFailed::TooManyCalls { limit })
+        CallShared::halves(new).map(Box::new).map_err(|limit| CallFailed::TooManyCalls { limit })
     }
 
     /// Begins a call, with `request` in its send ring already as far as that has room for it. Returns what had not.
@@ -234,14 +235,6 @@ impl Api {
         *lock(&shared.received) = None;
         *lock(&shared.to_send) = None;
         self.tell(shared.core, SocketCommand::Release(named));
-    }
-
-    /// A reference for a handle on a call that `held` keeps.
-    pub(super) fn handle_of<H: super::call_ref::Holder>(
-        &self,
-        held: &CallRef<H>,
-    ) -> Option<CallRef<Service>> {
-        held.share()
     }
 
     /// Releases a call that goes by its user ID; the ID is free at once.

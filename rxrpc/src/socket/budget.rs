@@ -1,55 +1,85 @@
 //! How many received bytes a core's calls may have lying unread in their readers' rings.
 //!
-//! One call may hold an eighth of what is free just then (dynamic thresholds, Choudhury and Hahne 1998). However many
-//! calls nobody reads, the budget never runs out: each more of them lowers the threshold for all, and a call that is
-//! read always finds an eighth of what is left. Beyond its threshold a call's bytes stay in the endpoint, whose window
-//! closes.
+//! Half of the budget is shared: a call may hold an eighth of what is free of it just then (a dynamic threshold, after
+//! Choudhury and Hahne 1998), so that a few greedy calls get far and many get less each. The other half belongs to the
+//! calls one by one, [`OWN`] bytes each, whatever the others do; it also says how many calls there may be. So the
+//! budget holds by construction, and calls that nobody reads cannot stop those that somebody does. What has no place
+//! here stays in the endpoint, whose window closes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-/// Divides the free budget; the part is a call's threshold.
+/// Divides the free part of the shared half; the result is a call's threshold.
 const SHARE: u64 = 8;
-/// A call whose ring is empty may take so much in any case (one packet), so that a reader always gets on.
-const LEAST: usize = 1_500;
+/// Bytes that each call may hold in any case: five packets.
+const OWN: usize = 8 << 10;
 
-/// Bytes that readers have read, of all that a core gave them. Readers add, their core subtracts.
-pub(crate) type BytesRead = Arc<CachePadded<AtomicU64>>;
-
-/// One core's account.
-pub(crate) struct ReadBudget {
-    limit: u64,
-    given: u64,
-    read: BytesRead,
+/// One core's account with its readers: what it gave them and what they have read, ever.
+#[derive(Default)]
+pub(crate) struct ReadAccount {
+    /// Written by the core alone.
+    given: CachePadded<AtomicU64>,
+    /// Readers add to it.
+    read: CachePadded<AtomicU64>,
+    /// Calls that may be given something.
+    calls: AtomicUsize,
 }
 
-impl ReadBudget {
-    pub(crate) fn new(limit: usize, read: BytesRead) -> Self {
-        ReadBudget { limit: limit as u64, given: 0, read }
+impl ReadAccount {
+    /// A reader has read so many bytes.
+    pub(crate) fn add_read(&self, bytes: u64) {
+        self.read.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Bytes that lie unread.
     pub(crate) fn unread(&self) -> u64 {
-        self.given.saturating_sub(self.read.load(Ordering::Relaxed))
+        self.given.load(Ordering::Relaxed).saturating_sub(self.read.load(Ordering::Relaxed))
+    }
+
+    /// Counts one more call, unless `budget` has no [`OWN`] bytes left for it; then the limit is the error.
+    pub(crate) fn begin_call(&self, budget: usize) -> Result<(), usize> {
+        let limit = (budget / 2 / OWN).max(1);
+        if self.calls.fetch_add(1, Ordering::AcqRel) >= limit {
+            self.end_call();
+            return Err(limit);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn end_call(&self) {
+        self.calls.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The core's side of its account.
+pub(crate) struct ReadBudget {
+    shared: u64,
+    account: Arc<ReadAccount>,
+}
+
+impl ReadBudget {
+    pub(crate) fn new(limit: usize, account: Arc<ReadAccount>) -> Self {
+        ReadBudget { shared: limit as u64 / 2, account }
     }
 
     /// How many more bytes a call may be given that has `unread` of them already.
     pub(crate) fn allowance(&self, unread: usize) -> usize {
-        let threshold = (self.limit.saturating_sub(self.unread()) / SHARE) as usize;
-        let least = if unread == 0 { LEAST } else { 0 };
-        threshold.saturating_sub(unread).max(least)
+        let free = self.shared.saturating_sub(self.account.unread());
+        ((free / SHARE) as usize).max(OWN).saturating_sub(unread)
     }
 
     /// So many bytes were given to a reader.
     pub(crate) fn give(&mut self, bytes: usize) {
-        self.given += bytes as u64;
+        let given = self.account.given.load(Ordering::Relaxed) + bytes as u64;
+        self.account.given.store(given, Ordering::Relaxed);
     }
 
     /// A call was released with so many bytes unread: nobody will read them.
     pub(crate) fn forget(&mut self, unread: u64) {
-        self.given -= unread;
+        let given = self.account.given.load(Ordering::Relaxed) - unread;
+        self.account.given.store(given, Ordering::Relaxed);
     }
 }
 
@@ -58,10 +88,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thousand_unread_calls_leave_room_for_the_next() {
-        let read = BytesRead::default();
-        let mut budget = ReadBudget::new(8 << 20, read.clone());
-        for _ in 0..1_000 {
+    fn calls_that_nobody_reads_stay_within_the_budget_and_leave_room_for_the_next() {
+        const BUDGET: usize = 24 << 20;
+        let account = Arc::new(ReadAccount::default());
+        let mut budget = ReadBudget::new(BUDGET, account.clone());
+        let mut calls = 0;
+        while account.begin_call(BUDGET).is_ok() {
+            calls += 1;
             let mut unread = 0;
             loop {
                 let more = budget.allowance(unread).min(1_412);
@@ -71,12 +104,12 @@ mod tests {
                 budget.give(more);
                 unread += more;
             }
+            assert!(unread >= OWN, "call {calls} got {unread} bytes");
         }
-        assert!(budget.unread() < 8 << 20, "{} bytes unread", budget.unread());
-        assert!(budget.allowance(0) >= LEAST);
-        let unread = budget.unread();
-        read.fetch_add(unread, Ordering::Relaxed);
-        assert_eq!(budget.unread(), 0);
-        assert_eq!(budget.allowance(0), 1 << 20);
+        assert_eq!(calls, BUDGET / 2 / OWN);
+        let unread = account.unread();
+        assert!(unread <= BUDGET as u64, "{unread} bytes unread");
+        account.add_read(unread);
+        assert_eq!(budget.allowance(0), BUDGET / 16);
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn try_recv(
     if taken > 0 {
         let read = shared.bytes_read.load(Ordering::Relaxed) + taken as u64;
         shared.bytes_read.store(read, Ordering::Release);
-        shared.core_bytes_read.fetch_add(taken as u64, Ordering::Relaxed);
+        shared.core_account.add_read(taken as u64);
         // Pairs with the fence in `CoreCall::pull`: it sees the room just made, or we see that it gave up.
         fence(Ordering::SeqCst);
         if shared.reader_behind.load(Ordering::Relaxed) && shared.reader_behind.swap(false, Ordering::Relaxed)

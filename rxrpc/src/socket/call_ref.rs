@@ -53,10 +53,6 @@ impl Holders {
         let held = self.0.load(Ordering::Relaxed);
         LETTERS.iter().map(|&(bit, letter)| if held & bit != 0 { letter } else { '-' }).collect()
     }
-
-    pub(crate) fn has<H: Holder>(&self) -> bool {
-        self.0.load(Ordering::Relaxed) & H::BIT != 0
-    }
 }
 
 /// One reference, named by its holder. Dropping it puts it; the last one cleans the call up.

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::budget::BytesRead;
+use super::budget::ReadAccount;
 use super::call_ref::Holders;
 
 use super::completion::{CallEnd, CompletionCell};
@@ -124,7 +124,7 @@ pub(crate) struct CallShared {
     /// Of these, bytes that the reader has taken.
     pub(crate) bytes_read: AtomicU64,
     /// The core's account of all its readers.
-    pub(crate) core_bytes_read: BytesRead,
+    pub(crate) core_account: Arc<ReadAccount>,
     pub(crate) bytes_sent: AtomicU64,
     ledger: Arc<CallLedger>,
 }
@@ -155,17 +155,20 @@ pub(crate) struct NewCall<'a> {
     pub(crate) core: usize,
     pub(crate) receive_buffer: usize,
     pub(crate) send_buffer: usize,
-    pub(crate) core_bytes_read: &'a BytesRead,
+    pub(crate) calls_max: usize,
+    pub(crate) unread_budget: usize,
+    pub(crate) core_account: &'a Arc<ReadAccount>,
     pub(crate) ledger: &'a Arc<CallLedger>,
 }
 
 impl CallShared {
     /// Makes both halves. Allocates; so this is the application thread's to do, never a core's.
-    /// `None`: the ledger has `limit` calls already.
-    pub(crate) fn new(new: NewCall<'_>, limit: usize) -> Option<CoreHalf> {
-        if !new.ledger.begin(limit) {
-            return None;
+    /// The error is the limit that leaves no room for it: of the socket's calls or of the core's.
+    pub(crate) fn halves(new: NewCall<'_>) -> Result<CoreHalf, usize> {
+        if !new.ledger.begin(new.calls_max) {
+            return Err(new.calls_max);
         }
+        new.core_account.begin_call(new.unread_budget).inspect_err(|_| new.ledger.end())?;
         let (received, read) = RingBuffer::new(new.receive_buffer);
         let (write, to_send) = RingBuffer::new(new.send_buffer);
         let shared = Arc::new(CallShared {
@@ -192,11 +195,11 @@ impl CallShared {
             lingering: AtomicBool::new(false),
             bytes_received: AtomicU64::new(0),
             bytes_read: AtomicU64::new(0),
-            core_bytes_read: new.core_bytes_read.clone(),
+            core_account: new.core_account.clone(),
             bytes_sent: AtomicU64::new(0),
             ledger: new.ledger.clone(),
         });
-        Some(CoreHalf { shared, received, to_send })
+        Ok(CoreHalf { shared, received, to_send })
     }
 
     /// Publishes how the call ended. True: this was the first to say so; later ones change nothing.
@@ -230,5 +233,6 @@ impl CallShared {
         assert!(self.is_released(), "a call's last reference was put before a socket operation released it");
         assert!(self.completion.get().is_some(), "a call's last reference was put before it was complete");
         self.ledger.end();
+        self.core_account.end_call();
     }
 }

@@ -69,6 +69,12 @@ impl Client {
         call.read_all_async().await
     }
 
+    /// Closes the client, as dropping it does: all its calls are released, those in progress aborted. Waits until every
+    /// core knows.
+    pub fn close(&self) {
+        self.api.close_socket(&self.socket);
+    }
+
     /// Begins a call. What there is room for of a whole request goes along with it; returns how much that is.
     fn begin(
         &self,
@@ -103,6 +109,6 @@ fn wanted(sent: Result<(), CallFailed>) -> Result<(), CallFailed> {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.api.close_socket(&self.socket);
+        self.close();
     }
 }

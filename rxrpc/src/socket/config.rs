@@ -5,7 +5,7 @@ use crate::EndpointConfig;
 /// What sockets of an engine may use. The limits are per socket or per core, as said; memory is taken as it is needed.
 #[derive(Clone, Debug)]
 pub struct SocketConfig {
-    /// The endpoint of each core.
+    /// The endpoint of each core. Its budgets of buffers are lowered to what the core's pool allows.
     pub endpoint: EndpointConfig,
     /// Calls of one socket, charged accepts and calls not released yet included. Linux's limit for a user is 1,000.
     pub calls_max: usize,
@@ -16,7 +16,7 @@ pub struct SocketConfig {
     pub receive_buffer: usize,
     /// Bytes of a call that may lie in the writer's ring before the core takes them.
     pub send_buffer: usize,
-    /// Bytes that may lie unread in all readers' rings of a core. Each call may hold an eighth of what is free.
+    /// Bytes that may lie unread in all readers' rings of a core. It also limits the core's calls: one for each 16 KiB.
     pub unread_budget: usize,
     /// The most bytes that `read_all` returns.
     pub read_all_max: usize,
@@ -32,7 +32,7 @@ impl Default for SocketConfig {
             backlog: 32,
             receive_buffer: 64 << 10,
             send_buffer: 64 << 10,
-            unread_budget: 32 << 20,
+            unread_budget: 64 << 20,
             read_all_max: 64 << 20,
             inline_request_max: 1 << 20,
         }

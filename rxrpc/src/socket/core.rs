@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use engine::wq::Barrier;
 use rtrb::Producer;
 
-use super::budget::{BytesRead, ReadBudget};
+use super::budget::{ReadAccount, ReadBudget};
 use super::call_ref::{AcceptQueue, CallRef, ReceiveQueue, Service, UserId, Work, hold};
 use super::call_shared::{CallPeer, CallShared, CoreHalf, SocketId};
 use super::completion::CallEnd;
@@ -137,12 +137,16 @@ struct Touched {
 }
 
 impl SocketApp {
-    /// A core's app that lets readers leave `unread_budget` bytes unread, of which they count in `read` what they read.
-    pub(super) fn new(unread_budget: usize, read: BytesRead, ended: Producer<Box<CoreHalf>>) -> Self {
+    /// A core's app that lets readers leave `unread_budget` bytes unread, of which they count in `account` what they read.
+    pub(super) fn new(
+        unread_budget: usize,
+        account: Arc<ReadAccount>,
+        ended: Producer<Box<CoreHalf>>,
+    ) -> Self {
         SocketApp {
             sockets: CoreSockets::default(),
             calls: Vec::new(),
-            budget: ReadBudget::new(unread_budget, read),
+            budget: ReadBudget::new(unread_budget, account),
             spares: Spares::default(),
             touched: Touched::default(),
             ended,
@@ -171,8 +175,8 @@ impl SocketApp {
         drop(reference);
     }
 
-    fn begin(&mut self, rx: &mut Rx<'_>, begin: Box<Begin>) {
-        let Begin { work, half, target, options } = *begin;
+    fn begin(&mut self, rx: &mut Rx<'_>, begin: Begin) {
+        let Begin { work, half, target, options } = begin;
         let shared = half.shared.clone();
         let Some(socket) = self.sockets.get(shared.socket) else {
             shared.complete(CallEnd::SocketClosed);
@@ -246,6 +250,10 @@ impl SocketApp {
             Slot::Threads(call) if Arc::ptr_eq(&call.half.shared, shared) => Some(slot),
             _ => None,
         }
+    }
+
+    fn is_tenant(&self, call: CallId) -> bool {
+        self.calls.get(call.slot()).and_then(Slot::id) == Some(call)
     }
 
     /// A socket operation released the call: what it owes the peer is sent, and its slot is free.
@@ -349,9 +357,8 @@ impl SocketApp {
     fn writable(&mut self, rx: &mut Rx<'_>, slot: usize) {
         match self.calls.get_mut(slot) {
             Some(Slot::Threads(call)) => {
-                if call.push(rx) {
-                    self.touched.writers.push(slot);
-                }
+                let made_room = call.push(rx);
+                self.touched.writers.extend(made_room.then_some(slot));
             }
             Some(Slot::Inline(call)) => call.writable(rx),
             _ => {}
@@ -420,6 +427,14 @@ impl SocketApp {
 }
 
 impl Slot {
+    fn id(&self) -> Option<CallId> {
+        match self {
+            Slot::Free => None,
+            Slot::Threads(call) => Some(call.id),
+            Slot::Inline(call) => Some(call.id),
+        }
+    }
+
     fn socket(&self) -> Option<SocketId> {
         match self {
             Slot::Free => None,
@@ -436,7 +451,7 @@ impl App for SocketApp {
         match command {
             SocketCommand::Open(half) => self.sockets.open(rx, *half),
             SocketCommand::Charge(charge) => self.charge(rx, charge),
-            SocketCommand::Begin(begin) => self.begin(rx, begin),
+            SocketCommand::Begin(begin) => self.begin(rx, *begin),
             SocketCommand::Work(QueuedWork(work)) => self.work(rx, work),
             SocketCommand::Release(named) => self.release(rx, named),
             SocketCommand::Close(id, done) => {
@@ -451,9 +466,13 @@ impl App for SocketApp {
             Event::Incoming { call, local, service, peer } => {
                 self.incoming(rx, call, local, CallPeer { addr: peer, service });
             }
-            Event::Readable { call } => self.readable(rx, call.slot()),
-            Event::Writable { call } => self.writable(rx, call.slot()),
-            Event::Complete { call, completion } => self.complete(rx, call.slot(), completion),
+            Event::Readable { call } if self.is_tenant(call) => self.readable(rx, call.slot()),
+            Event::Writable { call } if self.is_tenant(call) => self.writable(rx, call.slot()),
+            Event::Complete { call, completion } if self.is_tenant(call) => {
+                self.complete(rx, call.slot(), completion)
+            }
+            // Released here, in this turn.
+            Event::Readable { .. } | Event::Writable { .. } | Event::Complete { .. } => {}
             // This app asks no peer anything.
             Event::Version { .. } | Event::Debug { .. } => {}
         }

@@ -57,7 +57,6 @@ impl CoreCall {
                 }
                 // The call has ended, or the server began its reply and wants no more: the writer must not wait.
                 Err(_) => {
-                    drop(chunk);
                     self.send_ended = true;
                     return self.discard();
                 }

@@ -49,10 +49,10 @@ pub enum CallFailed {
     /// The endpoint refused to begin it.
     #[error("the call could not begin: {0}")]
     NotBegun(BeginError),
-    /// The socket has as many calls as it may.
-    #[error("the socket has {limit} calls already: raise `calls_max` or finish some")]
+    /// The socket or its core has as many calls as it may.
+    #[error("there are {limit} calls already: finish some, or raise `calls_max` and `unread_budget`")]
     TooManyCalls {
-        /// `calls_max`.
+        /// How many there may be.
         limit: usize,
     },
     /// The operation did not get done in its time. The call goes on.

@@ -10,15 +10,15 @@ use rtrb::RingBuffer;
 
 use super::ServiceId;
 use super::api::{Api, CoreLink, Local, lock};
-use super::budget::BytesRead;
+use super::budget::ReadAccount;
 use super::client::Client;
 use super::config::SocketConfig;
 use super::core::SocketApp;
 use super::error::BindFailed;
 use super::rx_socket::RxSocket;
 use super::service::Service;
-use crate::RxControl;
 use crate::handler::RxHandler;
+use crate::{EndpointConfig, RxControl};
 
 /// Starts engines that speak Rx.
 pub trait StartRx {
@@ -38,22 +38,36 @@ impl StartRx for Builder {
         let (built, links) = mpsc::channel();
         let (endpoint, budget, calls) = (config.endpoint.clone(), config.unread_budget, config.calls_max);
         let engine = self.start_with(move |core| {
-            let read = BytesRead::default();
+            let account = Arc::new(ReadAccount::default());
             let (ended_here, ended) = RingBuffer::new(calls);
             // Fails only if the start failed on another core meanwhile.
-            let _ = built.send((core.core, read.clone(), ended));
-            RxHandler::new(endpoint.clone(), core.seed, SocketApp::new(budget, read, ended_here))
+            let _ = built.send((core.core, account.clone(), ended));
+            RxHandler::new(
+                within_pool(&endpoint, core.buffers),
+                core.seed,
+                SocketApp::new(budget, account, ended_here),
+            )
         })?;
         // Every core is built, or `start_with` had failed; each sent its link before that.
         let mut links: Vec<_> = links.iter().take(engine.cores()).collect();
         links.sort_by_key(|(core, ..)| *core);
-        let link = |(core, read, ended)| CoreLink {
+        let link = |(core, account, ended)| CoreLink {
             commands: engine.commands(core),
-            read,
+            account,
             ended: Mutex::new(ended),
         };
         let api = Arc::new(Api::new(config, links.into_iter().map(link).collect()));
         Ok(RxEngine { engine, api })
+    }
+}
+
+/// The endpoint's budgets, such that a quarter of the pool is left for receiving and transmission.
+fn within_pool(config: &EndpointConfig, buffers: usize) -> EndpointConfig {
+    let most = EndpointConfig::for_pool(buffers);
+    EndpointConfig {
+        unread_buffers_max: config.unread_buffers_max.min(most.unread_buffers_max),
+        send_buffers_max: config.send_buffers_max.min(most.send_buffers_max),
+        ..config.clone()
     }
 }
 
@@ -129,6 +143,11 @@ impl RxApi<'_> {
     /// Calls ever begun or charged.
     pub fn begun_calls(&self) -> u64 {
         self.api.ledger.begun()
+    }
+
+    /// Bytes received that lie in readers' rings, on all cores.
+    pub fn unread_bytes(&self) -> u64 {
+        self.api.cores.iter().map(|core| core.account.unread()).sum()
     }
 
     /// Opens an address, or finds it open.

@@ -249,12 +249,15 @@ impl RxSocket {
         poll(|cx| self.socket.readable.poll(cx, || self.try_recv(out).transpose())).await
     }
 
-    /// Closes the socket, as dropping it does.
-    pub fn close(self) {}
+    /// Closes the socket, as dropping it does: who waits for a message is told, all its calls are released, those in
+    /// progress aborted. Waits until every core knows.
+    pub fn close(&self) {
+        self.api.close_socket(&self.socket);
+    }
 }
 
 impl Drop for RxSocket {
     fn drop(&mut self) {
-        self.api.close_socket(&self.socket);
+        self.close();
     }
 }

@@ -132,6 +132,12 @@ impl Service {
         self.socket.readable.arm_event(|| !self.socket.queue().is_empty() || self.socket.is_dead());
     }
 
+    /// Closes the service, as dropping it does: who waits for a call is told, all its calls are released, those in
+    /// progress aborted. Waits until every core knows.
+    pub fn close(&self) {
+        self.api.close_socket(&self.socket);
+    }
+
     /// Answers calls on the cores from here on, each when its request is complete, with no thread in between.
     ///
     /// `answer` runs on every core: it must not block. The service recharges itself.
@@ -150,7 +156,7 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        self.api.close_socket(&self.socket);
+        self.close();
     }
 }
 

@@ -1,0 +1,25 @@
+//! An Rx service that answers each request with itself.
+//!
+//! `cargo run --release --example echo_server -- tap:echo0 192.0.2.10/24`, then give the kernel's end of the tap an
+//! address: `ip addr add 192.0.2.1/24 dev echo0`.
+
+use rxrpc::engine::Engine;
+use rxrpc::{Security, ServiceId, StartRx};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let port = args.next().unwrap_or("tap:echo0".into());
+    let address = args.next().unwrap_or("192.0.2.10/24".into());
+
+    let engine = Engine::builder().port(port).address(address).start_rx()?;
+    let service =
+        engine.rx().bind((engine.addresses()[0], 7009), ServiceId(147))?.security(Security::none())?;
+    println!("serving {} as service 147", service.local_addr());
+    for mut call in service.incoming() {
+        let peer = call.peer();
+        if let Err(error) = call.read_all().and_then(|request| call.reply(&request)) {
+            eprintln!("{peer}: {error}");
+        }
+    }
+    Ok(())
+}
