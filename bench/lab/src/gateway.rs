@@ -63,6 +63,13 @@ impl Plan {
     }
 }
 
+/// The last line of `rxline gateway --json`.
+#[derive(serde::Deserialize)]
+struct Closing {
+    leaks: Vec<String>,
+    stats: Figures,
+}
+
 /// A gateway that runs.
 pub struct Gateway {
     process: Running,
@@ -135,8 +142,13 @@ impl Gateway {
         self.process.signal(Signal::TERM)?;
         let status = self.process.wait(cx, Duration::from_secs(20))?;
         cx.log.block(&self.process.stderr());
-        let last = self.last_figures();
+        let text = self.process.stdout();
+        let last = text.lines().last().unwrap_or_default();
+        let closing = serde_json::from_str::<Closing>(last);
+        let closing = closing
+            .map_err(|error| Fault::Check(format!("the gateway's closing report is {last:?}: {error}")))?;
+        ensure!(closing.leaks.is_empty(), "the gateway leaks: {}", closing.leaks.join("; "));
         ensure!(status.success(), "the gateway ended with {}", crate::proc::words(status));
-        last.ok_or_else(|| Fault::Check("the gateway ended without its figures".into()))
+        Ok(closing.stats)
     }
 }

@@ -15,9 +15,7 @@ pub fn ping(cx: &Cx<'_>) -> Result {
     for wire in [Wire::AfPacket, Wire::Tap] {
         let net = Net::build(cx, wire, 1)?;
         // The server's namespace has nobody on these ports; echoes need no backend.
-        let mut plan = Plan::openafs(&[server(0)]);
-        plan.buffers = 4096;
-        let gateway = Gateway::launch(cx, &net, &plan)?;
+        let gateway = Gateway::launch(cx, &net, &Plan::openafs(&[server(0)]))?;
         for (family, sizes) in SIZES {
             let address = if family == "-4" { FRONT.to_string() } else { FRONT6.to_string() };
             for size in sizes {
