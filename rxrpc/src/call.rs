@@ -269,6 +269,12 @@ impl Call {
         self.conn.is_some() && (self.role == Role::Service || self.send.begun())
     }
 
+    /// When a silent peer is to be pinged: often enough that it is asked several times before it counts as dead.
+    pub fn ping_at(&self, shared: &Shared) -> Instant {
+        let d = &self.deadlines;
+        d.heard.max(d.pinged) + shared.config.keep_alive.min(d.dead / 4)
+    }
+
     /// When the call has something to do next if nothing comes.
     pub fn next_deadline(&self, shared: &Shared) -> Option<Instant> {
         if self.completion.is_some() {
@@ -277,7 +283,7 @@ impl Call {
         let d = &self.deadlines;
         let mut next = d.hard.unwrap_or(Instant::FAR_FUTURE);
         if self.watches_peer() {
-            next = next.min(d.heard + d.dead).min(d.heard.max(d.pinged) + shared.config.keep_alive);
+            next = next.min(d.heard + d.dead).min(self.ping_at(shared));
         }
         if self.conn.is_some() {
             for at in [d.resend, self.ack.deadline(), d.idle.map(|idle| d.moved + idle)].into_iter().flatten()

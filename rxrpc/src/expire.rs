@@ -30,8 +30,7 @@ impl Endpoint {
         if call.deadlines.resend.is_some_and(|at| at <= now) {
             resend(call, shared);
         }
-        let quiet_since = call.deadlines.heard.max(call.deadlines.pinged);
-        if call.watches_peer() && quiet_since + shared.config.keep_alive <= now {
+        if call.watches_peer() && call.ping_at(shared) <= now {
             call.ack.ping = true;
             call.deadlines.pinged = now;
         }

@@ -65,6 +65,15 @@ pub struct Backend {
     pub aborted: u64,
     /// Calls that were lost with it.
     pub failed: u64,
+    /// Calls that the client gave up.
+    pub cancelled: u64,
+}
+
+impl Backend {
+    /// Calls that it was given so far, however they ended or will end.
+    pub fn given(&self) -> u64 {
+        self.outstanding + self.succeeded + self.aborted + self.failed + self.cancelled
+    }
 }
 
 /// What became of every frame.

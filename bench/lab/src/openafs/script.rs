@@ -52,8 +52,8 @@ pub fn changes() -> Vec<Line> {
     lines.push(pts(&format!("createuser -name {}", names("user", 201..=300))));
     let groups = names("group", 1..=30);
     lines.push(pts(&format!("creategroup -name {groups} -owner system:administrators")));
-    lines.push(pts(&format!("adduser -user {} -group {}", names("user", 1..=60), names("group", 1..=5))));
-    lines.push(pts(&format!("adduser -user {} -group group6", names("user", 1..=300))));
+    lines.push(pts(&format!("adduser -user {} -group {}", names("user", 1..=20), names("group", 1..=4))));
+    lines.push(pts(&format!("adduser -user {} -group group6", names("user", 1..=120))));
     let typed = "createuser -name typed1\ncreateuser -name typed2\nlistmax\nexamine typed2\n";
     lines.push(Line { stdin: typed.into(), ..pts("interactive") });
     lines.extend([

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::fault::{Result, ensure};
-use crate::figures::Figures;
+use crate::figures::{Backend, Figures};
 use crate::gateway::{Gateway, Plan};
 use crate::net::{FRONT, Net, Wire, server};
 use crate::openafs::client::{Client, must_equal};
@@ -43,7 +43,7 @@ pub fn share(cx: &Cx<'_>) -> Result {
     let figures = gateway.stop(cx)?;
     figures.must_close()?;
     for pair in figures.backends.chunks(2) {
-        let [a, b] = [ended(&pair[0]), ended(&pair[1])];
+        let [a, b] = [pair[0].given(), pair[1].given()];
         cx.log.line(format!("{} took {a} calls, {} took {b}", pair[0].address, pair[1].address));
         ensure!(a.min(b) * 4 > a + b, "one copy got less than a quarter of the calls: {a} and {b}");
     }
@@ -121,10 +121,7 @@ pub fn killed(cx: &Cx<'_>) -> Result {
     gateway.stop(cx)?.must_close()
 }
 
+/// Calls that a backend was given so far.
 fn backend(figures: &Figures, index: usize) -> Result<u64> {
-    figures.backend(rxperf::address(index)).map(ended)
-}
-
-fn ended(backend: &crate::figures::Backend) -> u64 {
-    backend.succeeded + backend.aborted + backend.failed
+    figures.backend(rxperf::address(index)).map(Backend::given)
 }

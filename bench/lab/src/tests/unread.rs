@@ -14,7 +14,10 @@ use crate::step::Cx;
 const CALLS: usize = 1000;
 /// Each of them asks for so much.
 const REPLY: u32 = 1_000_000;
+/// Buffers of the gateway's core: 24 for each of the 2048 calls that may be in progress, and as many again for all together.
 const BUFFERS: usize = 65536;
+const BUFFERS_PER_CALL: usize = 24;
+const CALLS_MAX: usize = 2048;
 /// What the process may grow by, beyond packet memory that it had from the start.
 const GROWTH: u64 = 24 << 20;
 
@@ -44,8 +47,8 @@ pub fn unread(cx: &Cx<'_>) -> Result {
     ensure!(held.calls.in_progress as usize >= CALLS / 2, "not enough calls were open: {:?}", held.calls);
     ensure!(rude.received.answered >= CALLS * 9 / 10, "few of the calls got anything: {:?}", rude.received);
     ensure!(peak.saturating_sub(before) < GROWTH, "resident memory grew from {before} to {peak} bytes");
-    // The reserve that keeps every fill ring running is untouched.
-    let budget = (BUFFERS - BUFFERS / 8) as u64;
+    // What each open call has to itself, and what all calls share.
+    let budget = (CALLS * BUFFERS_PER_CALL + BUFFERS - CALLS_MAX * BUFFERS_PER_CALL) as u64;
     ensure!(held.buffers_in_use() <= budget, "{} buffers held, {budget} at most", held.buffers_in_use());
     ensure!(meanwhile.failed == 0, "other calls failed: {meanwhile:?}");
     let rate = meanwhile.calls_per_second / normal.calls_per_second;
