@@ -55,6 +55,6 @@ pub enum Event {
         /// What `send_debug` returned for the question.
         probe: u32,
         /// The answer.
-        reply: Result<DebugReply, DebugError>,
+        reply: Box<Result<DebugReply, DebugError>>,
     },
 }

@@ -24,11 +24,11 @@ impl Endpoint {
         let peer = self.peers.get_mut(call.peer).ok_or(RxDrop::NoConnection)?;
         let result = take_ack(now, call, peer, &mut self.shared, header, &ack);
         // Whoever asks is answered, also where the question's own news is stale.
-        if ack.reason == AckReason::Ping || header.flags.contains(Flags::REQUEST_ACK) {
-            if result != Err(RxDrop::BadAck) {
-                call.ack.raise(AckReason::PingResponse, header.serial);
-                call.schedule(&mut self.shared);
-            }
+        if (ack.reason == AckReason::Ping || header.flags.contains(Flags::REQUEST_ACK))
+            && result != Err(RxDrop::BadAck)
+        {
+            call.ack.raise(AckReason::PingResponse, header.serial);
+            call.schedule(&mut self.shared);
         }
         result?;
         self.after_ack(now, call_id);

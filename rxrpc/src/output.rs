@@ -154,11 +154,11 @@ impl Out<'_, '_> {
             self.shared.queued += 1;
             self.call.send.end();
         }
-        if std::mem::take(&mut self.call.deadlines.probe) {
-            if let Some(tail) = self.call.send.tail() {
-                self.shared.stats.tail_probes += 1;
-                self.packet(tail, true)?;
-            }
+        if std::mem::take(&mut self.call.deadlines.probe)
+            && let Some(tail) = self.call.send.tail()
+        {
+            self.shared.stats.tail_probes += 1;
+            self.packet(tail, true)?;
         }
         loop {
             let window = self.call.congestion.window().min(self.shared.config.transmit_window);

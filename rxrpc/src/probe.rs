@@ -100,9 +100,12 @@ impl Endpoint {
         }
         self.shared.events.push_back(match question.kind {
             None => Event::Version { local, peer, text: parse_version(&body[..body.len().min(VERSION_LEN)]) },
-            Some(kind) => {
-                Event::Debug { local, peer, probe: header.call, reply: DebugReply::parse(kind, body) }
-            }
+            Some(kind) => Event::Debug {
+                local,
+                peer,
+                probe: header.call,
+                reply: Box::new(DebugReply::parse(kind, body)),
+            },
         });
         Ok(())
     }

@@ -221,7 +221,7 @@ mod tests {
                     let next = wheel.next().expect("something is armed");
                     assert!(next.as_nanos() <= earliest.as_nanos() + (1 << TICK_BITS), "next is late");
                 }
-                now = now + Duration::from_nanos(1 << rng.u32(10..36));
+                now += Duration::from_nanos(1 << rng.u32(10..36));
                 while let Some(index) = wheel.pop_due(now) {
                     let at = deadlines[index].take().expect("fired and was not armed");
                     assert!(at <= now, "fired early");

@@ -428,7 +428,7 @@ fn several_cores_share_the_calls() {
                 scope.spawn(move || {
                     for len in 0..200 {
                         let request = pattern(len * 7);
-                        assert!(ask(&client, &request).unwrap() == request);
+                        assert!(ask(client, &request).unwrap() == request);
                     }
                 })
             })
@@ -448,7 +448,7 @@ fn several_cores_share_the_calls() {
 fn rate(client: &Client, calls: usize) -> f64 {
     let begun = Instant::now();
     for _ in 0..calls {
-        assert_eq!(ask(&client, b"small").unwrap(), b"small");
+        assert_eq!(ask(client, b"small").unwrap(), b"small");
     }
     calls as f64 / begun.elapsed().as_secs_f64()
 }
