@@ -170,8 +170,10 @@ pub enum Outcome {
     Succeeded,
     /// The backend aborted it: it is alive, and said so.
     Aborted,
-    /// The network, silence, or a limit of ours.
+    /// The network or silence.
     Failed,
+    /// It took longer than `call_ms`; says nothing of whether the backend is alive.
+    TimedOut,
     /// The client gave it up; says nothing of the backend.
     Cancelled,
 }
@@ -288,6 +290,7 @@ impl Balancer {
             Outcome::Succeeded => (&column.succeeded, Some(false)),
             Outcome::Aborted => (&column.aborted, Some(false)),
             Outcome::Failed => (&column.failed, Some(true)),
+            Outcome::TimedOut => (&column.failed, None),
             Outcome::Cancelled => (&column.cancelled, None),
         };
         figure.add(1);

@@ -164,8 +164,13 @@ fn answers_of_the_backend_end_a_row_of_failures() {
         assert!(bench.backends.backends[0].is_alive(), "{outcome:?}");
         (0..2).for_each(|_| bench.call(0, 0, Outcome::Failed));
         bench.call(0, 0, Outcome::Cancelled);
+        bench.call(0, 0, Outcome::TimedOut);
+        assert!(
+            bench.backends.backends[0].is_alive(),
+            "what the client gave up says nothing, nor what took too long"
+        );
         bench.call(0, 0, Outcome::Failed);
-        assert!(!bench.backends.backends[0].is_alive(), "what the client gave up says nothing");
+        assert!(!bench.backends.backends[0].is_alive(), "and neither ends the row");
     }
 }
 

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pmd::{Instant, Mbuf, Pool};
-use rxrpc::{CallError, CallId, CallOptions, Completion, Endpoint, Event, LocalId, Target, code};
+use rxrpc::{CallError, CallId, CallOptions, Completion, Endpoint, Event, LocalId, Target, Timeout, code};
 
 use crate::balance::{Balancer, NoBackend, Outcome};
 use crate::config::Config;
@@ -281,6 +281,9 @@ impl Forwarder {
             Completion::Succeeded => return self.pump_reply(io, index),
             Completion::RemoteAbort(code) => (code, Outcome::Aborted, |figures| &figures.backend_aborted),
             Completion::Busy => (code::RESTARTING, Outcome::Aborted, |figures| &figures.backend_aborted),
+            Completion::TimedOut(Timeout::Hard | Timeout::Idle) => {
+                (completion.abort_code(), Outcome::TimedOut, |figures| &figures.backend_failed)
+            }
             lost => (lost.abort_code(), Outcome::Failed, |figures| &figures.backend_failed),
         };
         self.end_backend(io, index, code, outcome);

@@ -159,6 +159,16 @@ fn when_a_backend_dies_its_calls_end_clearly_and_later_ones_go_to_the_other() {
 }
 
 #[test]
+fn a_call_that_takes_too_long_ends_with_a_code_of_its_own() {
+    let mut bed = Bed::new(13, 1, "timeouts = { call_ms = 700 }", Wire::CLEAN);
+    bed.call_many(0..5, |n| request(Op::Silence, 0, 10, n));
+    bed.run_calls(SECOND);
+    assert!(bed.in_order().all(|call| call.completion == Some(Completion::RemoteAbort(code::CALL_TIMEOUT))));
+    assert!(bed.shared.backends.iter().all(|backend| backend.is_alive()), "it answers probes");
+    bed.assert_clean();
+}
+
+#[test]
 fn a_backend_that_comes_back_is_used_again() {
     let mut bed = kill(true);
     bed.nodes[server(0)].refuses = false;

@@ -69,7 +69,7 @@ impl Gateway {
     /// configuration's URLs are opened.
     pub fn start(config: Config, ports: Vec<Box<dyn Port>>) -> Result<GatewayHandle, StartError> {
         let config = Arc::new(config);
-        let shared = Shared::new(&config, config.cores.len());
+        let shared = Shared::new(&config, config.cores.count());
         let endpoint = endpoint_config(&config);
         let make = {
             let (config, shared) = (config.clone(), shared.clone());
@@ -94,13 +94,16 @@ impl Gateway {
 fn builder(config: &Config, ports: Vec<Box<dyn Port>>) -> engine::Builder {
     let mut builder = Engine::builder()
         .name("gateway")
-        .cores(config.cores.iter().copied())
         .idle(match config.idle {
             config::Idle::Spin => engine::Idle::Spin,
             config::Idle::Yield => engine::Idle::Yield,
             config::Idle::Sleep => engine::Idle::default(),
         })
         .pool_buffers(config.memory.buffers);
+    builder = match &config.cores {
+        config::Cores::Count(cores) => builder.core_count(*cores),
+        config::Cores::Cpus(cpus) => builder.cores(cpus.iter().copied()),
+    };
     let mut ports = ports.into_iter();
     for port in &config.ports {
         builder = match ports.next() {
@@ -204,7 +207,7 @@ impl Report {
         };
         format!(
             "drained in {:.1} s after {:.1} s of service\n\
-             calls: {} in, {} forwarded, {} failed ({} aborted by backends, {} by clients, {} backends lost, {} clients lost, \
+             calls: {} in, {} forwarded, {} failed ({} aborted by backends, {} by clients, {} lost with their backend, {} with their client, \
              {} cut off), {} refused\n{}{home}\n",
             self.drained_in.as_secs_f64(),
             self.stats.seconds,

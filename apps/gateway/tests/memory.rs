@@ -9,7 +9,7 @@ use rxrpc::code;
 
 #[test]
 fn calls_cross_it_whole_and_nothing_is_left_afterwards() {
-    let net = Net::start("whole", "");
+    let net = Net::start("whole");
     for n in 0..200 {
         let (reply, payload) = ([0, 4, 1412, 100_000][n % 4], [0, 100, 5_000, 200_000, 1_400][n % 5]);
         let request = request(reply, 0, payload);
@@ -27,7 +27,7 @@ fn calls_cross_it_whole_and_nothing_is_left_afterwards() {
 
 #[test]
 fn every_byte_crosses_a_bad_wire() {
-    let net = Net::start_with("bad", "sim:seed=7,loss=0.02,dup=0.01,reorder=0.05@", "", "");
+    let net = Net::start_with("bad", "sim:seed=7,loss=0.02,dup=0.01,reorder=0.05@", "");
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let client = &net.client;
@@ -46,7 +46,7 @@ fn every_byte_crosses_a_bad_wire() {
 
 #[test]
 fn aborts_pass_with_their_codes() {
-    let net = Net::start("aborts", "");
+    let net = Net::start("aborts");
     for code in [5377, -1, i32::MIN] {
         let failed = net.call(&request(0, code, 3000)).expect_err("it is aborted");
         assert_eq!(failed.abort_code(), Some(code), "{failed}");
@@ -56,7 +56,7 @@ fn aborts_pass_with_their_codes() {
 
 #[test]
 fn a_dead_backend_is_left_out_and_used_again_when_it_answers() {
-    let mut net = Net::start("dead", "");
+    let mut net = Net::start("dead");
     net.serving[0] = None;
     // Nobody is bound there now: the host says so by ICMP, to calls and to probes.
     for _ in 0..20 {
@@ -81,7 +81,7 @@ fn a_dead_backend_is_left_out_and_used_again_when_it_answers() {
 
 #[test]
 fn none_alive_is_an_abort_at_once() {
-    let mut net = Net::start("none", "");
+    let mut net = Net::start("none");
     net.serving = vec![None, None];
     net.wait_for("both are dead", |stats| stats.backends.iter().all(|backend| !backend.alive));
     let begun = Instant::now();
@@ -93,13 +93,13 @@ fn none_alive_is_an_abort_at_once() {
 
 #[test]
 fn draining_lets_calls_in_progress_end_and_refuses_new_ones() {
-    let net = Net::start("drain", "");
+    let net = Net::start("drain");
     // The request is not over yet, so the call is in progress for as long as we like.
     let mut open = net.client.call(gateway_address(), common::SERVICE).expect("begins");
     let whole = request(50_000, 0, 10_000);
     open.send(&whole[..5000]).expect("sent");
     net.wait_for("it is in progress", |stats| stats.calls.in_progress == 1);
-    let Net { gateway, client_engine, client, servers, serving } = net;
+    let Net { gateway, client_engine, client, servers, serving, .. } = net;
     let drain = std::thread::spawn(move || gateway.drain(Duration::from_secs(10), |_| true));
     std::thread::sleep(Duration::from_millis(300));
     let refused = client.request(gateway_address(), common::SERVICE, &whole).expect_err("refused");
@@ -113,4 +113,32 @@ fn draining_lets_calls_in_progress_end_and_refuses_new_ones() {
     assert_eq!(report.leaks, [""; 0], "{}", report.text());
     assert!(ends.iter().all(|end| end.leaks().is_empty()));
     assert_eq!((report.stats.calls.succeeded, report.stats.calls.refused_draining), (1, 1));
+}
+
+#[test]
+fn several_cores_share_the_work_and_the_view_of_the_backends() {
+    let mut net = Net::start_with("cores", "", "cores = 2");
+    // A client's flow belongs to one core, whichever that is. Of two dozen clients each core gets one, but for once in
+    // eight million runs.
+    for host in 100..124 {
+        net.replace_client(host);
+        for _ in 0..10 {
+            let request = request(20_000, 0, 5_000 + host);
+            assert!(net.call(&request).expect("a reply") == reply_to(&request), "other bytes");
+        }
+        if net.gateway.engine_stats().cores.iter().all(|core| core.ledger.consumed > 100) {
+            break;
+        }
+    }
+    let engine = net.gateway.engine_stats();
+    assert!(engine.cores.iter().all(|core| core.ledger.consumed > 100), "a core did nothing: {engine:?}");
+    net.serving[1] = None;
+    net.wait_for("it is dead", |stats| !stats.backends[1].alive);
+    for host in 100..108 {
+        net.replace_client(host);
+        net.call(&request(4, 0, 10)).expect("the other one answers, to calls of either core");
+    }
+    net.wait_for("all calls end", |stats| stats.calls.in_progress == 0);
+    let report = net.finish();
+    assert!(report.stats.calls.closes(), "{:?}", report.stats.calls);
 }

@@ -18,8 +18,8 @@ pub use source::{ConfigError, Problem};
 /// Everything a gateway is told at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// CPUs to poll on. Fewer polling threads run where the process may use fewer CPUs.
-    pub cores: Vec<usize>,
+    /// Which CPUs to poll on.
+    pub cores: Cores,
     /// What a core does when there is nothing to do.
     pub idle: Idle,
     /// How long calls in progress may go on after SIGTERM.
@@ -34,6 +34,25 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// At least one; no two have the same name.
     pub pools: Vec<PoolConfig>,
+}
+
+/// The cores of the gateway; each has its own queues, connections and memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cores {
+    /// So many, on whichever CPUs the process may use. Where these are fewer, cores share polling threads.
+    Count(usize),
+    /// One on each of these CPUs.
+    Cpus(Vec<usize>),
+}
+
+impl Cores {
+    /// How many cores.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Count(cores) => *cores,
+            Self::Cpus(cpus) => cpus.len(),
+        }
+    }
 }
 
 /// What an idle core does.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::source::{Section, Source, Value, did_you_mean};
 use super::{
-    BUFFERS_BESIDES, BUFFERS_PER_CALL, Cidr, Config, Idle, Limits, ListenerConfig, ListenerMode, Memory,
-    PoolConfig, PortConfig, Probe, Problem, Route, ServiceConfig, Timeouts,
+    BUFFERS_BESIDES, BUFFERS_PER_CALL, Cidr, Config, Cores, Idle, Limits, ListenerConfig, ListenerMode,
+    Memory, PoolConfig, PortConfig, Probe, Problem, Route, ServiceConfig, Timeouts,
 };
 
 const DAY_MS: u64 = 86_400_000;
@@ -59,21 +59,25 @@ pub(super) fn config(text: &str) -> Result<Config, Vec<Problem>> {
     Ok(Config { cores, idle, drain, memory, limits, ports, listeners, pools })
 }
 
-fn cores<'t>(source: &mut Source<'t>, root: &mut Section<'_, 't>) -> Vec<usize> {
-    let Some(value) = root.get("cores") else { return vec![0] };
-    let mut cores = Vec::new();
-    for item in source.array("cores", value) {
-        let Some(core) = source.integer("cores", item, 0..=1023) else { continue };
-        let core = core as usize;
-        if cores.contains(&core) {
-            source.problem(item.span(), format!("core {core} is named twice"), "name each core once");
-        }
-        cores.push(core);
+/// A number of cores, or a list of CPUs.
+fn cores<'t>(source: &mut Source<'t>, root: &mut Section<'_, 't>) -> Cores {
+    let Some(value) = root.get("cores") else { return Cores::Count(1) };
+    if value.get_ref().is_integer() {
+        return Cores::Count(source.integer("cores", value, 1..=64).unwrap_or(1) as usize);
     }
-    if cores.is_empty() && source.is_sound() {
+    let mut cpus = Vec::new();
+    for item in source.array("cores", value) {
+        let Some(cpu) = source.integer("cores", item, 0..=1023) else { continue };
+        let cpu = cpu as usize;
+        if cpus.contains(&cpu) {
+            source.problem(item.span(), format!("CPU {cpu} is named twice"), "name each CPU once");
+        }
+        cpus.push(cpu);
+    }
+    if cpus.is_empty() && source.is_sound() {
         source.problem(value.span(), "`cores` is empty", "name at least one CPU: `cores = [0]`");
     }
-    cores
+    Cores::Cpus(cpus)
 }
 
 fn memory<'t>(source: &mut Source<'t>, value: &Value<'t>) -> Memory {

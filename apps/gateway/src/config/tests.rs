@@ -32,6 +32,8 @@ fn refused(old: &str, new: &str, at: &str, what: &str, mend: &str) {
 #[test]
 fn the_example_is_sound() {
     let config = Config::parse("gateway.toml", EXAMPLE).expect("sound");
+    assert_eq!(config.cores, Cores::Cpus(vec![0]));
+    assert_eq!(Config::parse("", &with("cores = [0]", "cores = 2")).unwrap().cores, Cores::Count(2));
     assert_eq!(config.ports.len(), 2);
     assert_eq!(config.ports[0].gateways, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
     assert_eq!(config.listeners[0].address, "192.0.2.10:7003".parse().unwrap());
@@ -54,8 +56,9 @@ fn unknown_keys_are_named_with_the_nearest_known_one() {
 #[test]
 fn values_are_quoted_and_the_mend_says_the_range_or_the_kind() {
     refused("drain_seconds = 10", "drain_seconds = -4", "-4", "`drain_seconds = -4`", "from 0 to 86400");
-    refused("cores = [0]", "cores = 0", "0     ", "`cores = 0` is a whole number", "a list");
-    refused("cores = [0]", "cores = [0, 0]", "0]", "core 0 is named twice", "once");
+    refused("cores = [0]", "cores = 0", "0     ", "`cores = 0` is out of range", "from 1 to 64");
+    refused("cores = [0]", "cores = \"0\"", "\"0\"", "is a string", "a list");
+    refused("cores = [0]", "cores = [0, 0]", "0]", "CPU 0 is named twice", "once");
     refused("idle = \"sleep\"", "idle = \"slep\"", "\"slep\"", "`idle = \"slep\"`", "did you mean `sleep`?");
     refused("buffers = 65536", "buffers = \"many\"", "\"many\"", "is a string", "a whole number");
 }

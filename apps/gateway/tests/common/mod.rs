@@ -46,7 +46,18 @@ fn answer(call: &mut ServedCall<'_, '_>) {
     }
 }
 
+fn client_engine(name: &str, host: usize, cores: usize) -> RxEngine {
+    Engine::builder()
+        .name("client")
+        .port(format!("memory:{name}c"))
+        .address(format!("192.0.2.{host}/24"))
+        .core_count(cores)
+        .start_rx()
+        .expect("the client starts")
+}
+
 pub struct Net {
+    name: String,
     pub gateway: GatewayHandle,
     pub client_engine: RxEngine,
     pub client: Client,
@@ -55,15 +66,16 @@ pub struct Net {
 }
 
 impl Net {
-    /// `name` must be the test's own. `more` is put at the end of the configuration.
-    pub fn start(name: &str, more: &str) -> Self {
-        Self::start_with(name, "", "", more)
+    /// `name` must be the test's own.
+    pub fn start(name: &str) -> Self {
+        Self::start_with(name, "", "")
     }
 
-    /// `wire` is put before the client port's URL, `pool` into the pool's section.
-    pub fn start_with(name: &str, wire: &str, pool: &str, more: &str) -> Self {
+    /// `wire` is put before the client port's URL, `first` at the head of the configuration.
+    pub fn start_with(name: &str, wire: &str, first: &str) -> Self {
         let text = format!(
             r#"
+            {first}
             drain_seconds = 5
             [memory]
             buffers = 32768
@@ -79,13 +91,11 @@ impl Net {
             name = "perf"
             backends = ["{}", "{}"]
             probe = {{ interval_ms = 100, timeout_ms = 100, failures = 3 }}
-            {pool}
             [[listener]]
             address = "{}"
             [[listener.service]]
             ids = [147]
             pool = "perf"
-            {more}
             "#,
             server_address(0),
             server_address(1),
@@ -93,24 +103,41 @@ impl Net {
         );
         let config = gateway::config::Config::parse(name, &text).unwrap_or_else(|error| panic!("{error}"));
         let gateway = Gateway::start(config, Vec::new()).expect("the gateway starts");
-        let client_engine = Engine::builder()
-            .name("client")
-            .port(format!("memory:{name}c"))
-            .address("192.0.2.200/24")
-            .start_rx()
-            .expect("the client starts");
+        // A wire has as many queues as the gateway has cores, and the other end must listen to all of them.
+        let cores = gateway.engine_stats().cores.len();
+        let client_engine = client_engine(name, 200, cores);
         let servers = Engine::builder()
             .name("servers")
             .port(format!("memory:{name}s"))
             .address("198.51.100.1/24")
             .address("198.51.100.2/24")
+            .core_count(cores)
             .start_rx()
             .expect("the servers start");
         let client = client_engine.rx().client().expect("a client");
-        let mut net = Self { gateway, client_engine, client, servers, serving: vec![None, None] };
+        let mut net = Self {
+            name: name.to_string(),
+            gateway,
+            client_engine,
+            client,
+            servers,
+            serving: vec![None, None],
+        };
         net.serve(0);
         net.serve(1);
         net
+    }
+
+    /// Another client takes the place of the one that was there.
+    pub fn replace_client(&mut self, host: usize) {
+        // The wire's end is free once the old engine has gone.
+        let spare =
+            Engine::builder().port("null:").address("192.0.2.1/24").start_rx().expect("a spare engine");
+        let spare_client = spare.rx().client().expect("a client");
+        drop(std::mem::replace(&mut self.client, spare_client));
+        drop(std::mem::replace(&mut self.client_engine, spare));
+        self.client_engine = client_engine(&self.name, host, self.gateway.engine_stats().cores.len());
+        self.client = self.client_engine.rx().client().expect("a client");
     }
 
     pub fn serve(&mut self, n: usize) {
@@ -124,7 +151,7 @@ impl Net {
 
     /// Drains, stops everything, and asserts that nothing leaked.
     pub fn finish(self) -> Report {
-        let Self { gateway, client_engine, client, servers, serving } = self;
+        let Self { gateway, client_engine, client, servers, serving, .. } = self;
         let limit = gateway.drain_limit();
         drop((client, serving));
         let report = gateway.drain(limit, |_| true);
