@@ -346,7 +346,7 @@ fn random_mix(seed: u64) {
     let config = EndpointConfig { jumbo_max: random.u32(1..6), ..EndpointConfig::default() };
     let mut run = Run::new(seed, faults, plans, concurrent, config);
     run.run();
-    if seed % 16 == 0 {
+    if seed.is_multiple_of(16) {
         run.net.assert_reaped();
     }
 }

@@ -15,7 +15,7 @@ const LAST: Flags = Flags::LAST;
 const ASK: Flags = Flags::REQUEST_ACK;
 
 /// 1. Notification, release and receive raced for a queue link: here a call has at most one `Readable` in the queue,
-/// and none once it is released.
+///    and none once it is released.
 #[test]
 fn a_call_is_on_the_event_queue_once() {
     let mut t = solo();

@@ -67,6 +67,9 @@ impl Node {
 
 type Flight = (Reverse<(u64, u64)>, usize, SocketAddr, Vec<u8>);
 
+/// Takes the sending node and the datagram.
+pub type Tap = Box<dyn FnMut(usize, &[u8]) -> bool>;
+
 /// The nodes and the wire between them.
 pub struct Net {
     pub now: Instant,
@@ -76,7 +79,7 @@ pub struct Net {
     flights: BinaryHeap<Flight>,
     order: u64,
     /// Sees every datagram before the faults do; false drops it.
-    pub tap: Option<Box<dyn FnMut(usize, &[u8]) -> bool>>,
+    pub tap: Option<Tap>,
 }
 
 impl Net {
