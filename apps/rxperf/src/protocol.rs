@@ -99,6 +99,8 @@ impl Work {
             Op::Send => &[self.request_bytes],
             Op::Recv => &[self.reply_bytes],
             Op::Rpc => &[self.request_bytes, self.reply_bytes],
+            // A count of 0 is no transfer but a turn: a request of no bytes has no count.
+            Op::File if self.request_bytes == 0 => &[2, 0, self.reply_bytes.div_ceil(4)],
             Op::File => &[3, self.request_bytes.div_ceil(4), 0, self.reply_bytes.div_ceil(4)],
         };
         let fixed = [VERSION, self.op as u32, BUFFER_LEN, BUFFER_LEN];
