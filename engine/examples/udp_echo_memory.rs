@@ -78,6 +78,10 @@ impl Handler for Generator {
                 self.answer_arp(cx, &data[..42]);
                 continue;
             }
+            if data[12..14] != [8, 0] {
+                // The server announces its IPv6 address.
+                continue;
+            }
             assert_eq!(data[36..38], CLIENT_PORT.to_be_bytes(), "not an echo: {data:x?}");
             self.in_flight = self.in_flight.saturating_sub(1);
         }
