@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::fault::{Context, Fault, Result, ensure};
 use crate::host::{Host, is_root};
 use crate::step::{Cx, Step, Tally, run_all};
-use crate::{apt, ns, pids, tests};
+use crate::{apt, bench, ns, pids, tests};
 
 /// The peers, checks and benches of rxline.
 #[derive(Parser)]
@@ -30,6 +30,8 @@ enum What {
         /// As `list` shows them
         names: Vec<String>,
     },
+    /// Measure ours beside its anchors; without names, everything
+    Bench(bench::Args),
     /// Remove namespaces, processes and files that runs left behind
     Clean,
 }
@@ -48,6 +50,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
         What::List => {}
         What::Setup => setup(&host, &[apt::FOR_TESTS, apt::FOR_BENCHES])?,
         What::Test { names } => return test(&host, &names),
+        What::Bench(args) => {
+            leftovers(&host);
+            setup(&host, &[apt::FOR_TESTS, apt::FOR_BENCHES])?;
+            return bench::run(&host, &args);
+        }
         What::Clean => clean(&host)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -57,6 +64,10 @@ fn list() {
     println!("checks (cargo lab test [NAME..]):");
     for step in tests::ALL {
         println!("  {:<22} {}", step.name, step.about);
+    }
+    println!("benches (cargo lab bench [NAME..]):");
+    for bench in bench::ALL {
+        println!("  {:<22} {}", bench.name, bench.about);
     }
 }
 

@@ -1,0 +1,124 @@
+//! The benches: ours beside an anchor that runs on the same machine in the same minutes.
+//!
+//! A bench measures its arms in rounds, every arm once a round in random order, and compares what was measured in the same
+//! round. It judges the median of those ratios, never a figure by itself. Deliberately absent: averages, and figures
+//! carried over from another run or another machine.
+
+mod compare;
+mod machine;
+mod report;
+mod rounds;
+mod stats;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::fault::{Context, Fault, Result, ensure};
+use crate::host::Host;
+use crate::step::Cx;
+
+use compare::Comparison;
+use machine::Machine;
+use report::{Line, Report};
+use rounds::Rounds;
+
+/// One bench.
+pub struct Bench {
+    /// As `list` shows it.
+    pub name: &'static str,
+    /// What it compares.
+    pub about: &'static str,
+    minutes: u64,
+    run: fn(&Cx<'_>, &mut Rounds) -> Result<Vec<Comparison>>,
+}
+
+/// All of them.
+pub const ALL: &[Bench] = &[];
+
+/// What to measure and what to do with it.
+#[derive(clap::Args)]
+pub struct Args {
+    /// As `list` shows them; without names, all of them
+    names: Vec<String>,
+
+    /// Rounds; each measures ours and the anchor once, in random order
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    pairs: usize,
+
+    /// Seed of the random orders; drawn if not given
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+
+    /// Keep every figure in this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Exit 1 and name each bar that is missed
+    #[arg(long)]
+    check: bool,
+}
+
+/// Measures, prints the table, keeps the figures. A bench that cannot measure is a failure with and without `--check`.
+pub fn run(host: &Host, args: &Args) -> Result<ExitCode> {
+    let benches = select(ALL, &args.names)?;
+    // No more digits than JSON numbers keep exactly everywhere.
+    let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
+    let mut rounds = Rounds::new(args.pairs, seed);
+    let mut report = Report {
+        machine: Machine::describe(),
+        seed,
+        pairs: args.pairs,
+        comparisons: Vec::new(),
+        failed: Vec::new(),
+    };
+    for bench in benches {
+        println!("{}: {}", bench.name, bench.about);
+        match measure(host, bench, &mut rounds) {
+            Ok(comparisons) => report.comparisons.extend(comparisons.into_iter().map(Line::from)),
+            Err(Fault::Interrupted) => return Err(Fault::Interrupted),
+            Err(fault) => report.failed.push((bench.name.into(), fault.to_string())),
+        }
+    }
+    println!("\n{report}");
+    if let Some(path) = &args.json {
+        keep(&report, path)?;
+    }
+    Ok(verdict(&report, args.check))
+}
+
+fn measure(host: &Host, bench: &Bench, rounds: &mut Rounds) -> Result<Vec<Comparison>> {
+    let cx = Cx::new(host, &format!("bench-{}", bench.name), Duration::from_secs(60 * bench.minutes))?;
+    let comparisons = (bench.run)(&cx, rounds);
+    if let Err(fault) = &comparisons {
+        cx.log.line(format!("FAILED: {fault}"));
+        println!("  log: {}", cx.log.path().display());
+    }
+    comparisons
+}
+
+fn select<'b>(all: &'b [Bench], names: &[String]) -> Result<Vec<&'b Bench>> {
+    for name in names {
+        let known = all.iter().any(|bench| bench.name == name);
+        ensure!(known, "there is no bench `{name}`; `cargo lab list` shows them");
+    }
+    Ok(all.iter().filter(|bench| names.is_empty() || names.iter().any(|name| bench.name == name)).collect())
+}
+
+fn keep(report: &Report, path: &Path) -> Result {
+    let text = serde_json::to_string_pretty(report).expect("finite numbers and text");
+    std::fs::write(path, text + "\n").context(|| format!("write {}", path.display()))
+}
+
+fn verdict(report: &Report, check: bool) -> ExitCode {
+    let missed = report.missed();
+    let says = if check { missed.as_slice() } else { &[] };
+    for line in says {
+        println!("missed: {line}");
+    }
+    for (name, why) in report.failed.iter().filter(|_| !check) {
+        println!("{name} failed: {why}");
+    }
+    let failed = !report.failed.is_empty() || (check && !missed.is_empty());
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

@@ -1,0 +1,171 @@
+//! What a run says at its end: the table, the file of figures, the bars that were missed.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::compare::{Comparison, Verdict};
+use super::machine::Machine;
+use super::stats::Spread;
+
+/// What the absolute bars assume the C buffer cycle to take. ns.
+const REFERENCE_CYCLE: f64 = 17.0;
+
+/// Everything that a run found out.
+#[derive(Serialize)]
+pub struct Report {
+    /// Where.
+    pub machine: Machine,
+    /// What the random orders were drawn from.
+    pub seed: u64,
+    /// Rounds.
+    pub pairs: usize,
+    /// The lines of the table.
+    pub comparisons: Vec<Line>,
+    /// Benches that ended without figures, and why.
+    pub failed: Vec<(String, String)>,
+}
+
+/// A comparison and what it comes to.
+#[derive(Serialize)]
+pub struct Line {
+    #[serde(flatten)]
+    comparison: Comparison,
+    ours_spread: Option<Spread>,
+    anchor_spread: Option<Spread>,
+    ratios: Vec<f64>,
+    ratio: Option<Spread>,
+    verdict: Verdict,
+}
+
+impl From<Comparison> for Line {
+    fn from(comparison: Comparison) -> Line {
+        let ratios = comparison.ratios();
+        Line {
+            ours_spread: Spread::of(&comparison.ours.figures),
+            anchor_spread: Spread::of(&comparison.anchor.figures),
+            ratio: Spread::of(&ratios),
+            verdict: comparison.verdict(),
+            ratios,
+            comparison,
+        }
+    }
+}
+
+impl Report {
+    /// What was missed, in words: a bar each, and benches that failed.
+    pub fn missed(&self) -> Vec<String> {
+        let missed = self.comparisons.iter().filter(|line| line.verdict == Verdict::Missed).map(Line::words);
+        let failed = self.failed.iter().map(|(name, why)| format!("{name}: no figures: {why}"));
+        missed.chain(failed).collect()
+    }
+
+    /// By how much absolute bars stretch on this machine: what the buffer cycle in C takes, where 17 ns is 1.
+    pub fn scale(&self) -> Option<f64> {
+        let cycle = self.comparisons.iter().find(|line| line.comparison.what == "buffer-cycle")?;
+        Some(cycle.anchor_spread?.median / REFERENCE_CYCLE)
+    }
+}
+
+impl Line {
+    fn words(&self) -> String {
+        let ratio = self.ratio.map_or("no ratio".into(), |ratio| format!("{:.2}x", ratio.median));
+        let bar = self.comparison.bar.map_or(String::new(), |bar| bar.to_string());
+        format!("{} against {}: {ratio}, the bar is {bar}", self.comparison.what, self.comparison.anchor.name)
+    }
+
+    fn cells(&self) -> [String; 6] {
+        let comparison = &self.comparison;
+        let side = |name, spread: Option<Spread>| {
+            let figure = spread.map_or("-".into(), |spread| three_digits(spread.median));
+            format!("{figure} ({name})")
+        };
+        [
+            format!("{} [{}]", comparison.what, comparison.unit),
+            side(comparison.ours.name, self.ours_spread),
+            side(comparison.anchor.name, self.anchor_spread),
+            self.ratio.map_or("-".into(), |r| format!("{:.2}x ({:.2}..{:.2})", r.median, r.min, r.max)),
+            comparison.bar.map_or("-".into(), |bar| bar.to_string()),
+            self.verdict.to_string(),
+        ]
+    }
+}
+
+/// A figure with three digits that mean something, and no more than two behind the point.
+fn three_digits(figure: f64) -> String {
+    match figure.abs() {
+        size if size >= 100.0 => format!("{figure:.0}"),
+        size if size >= 10.0 => format!("{figure:.1}"),
+        _ => format!("{figure:.2}"),
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let titles = ["what", "ours", "anchor", "ratio (min..max)", "bar", ""].map(String::from);
+        let rows: Vec<_> = [titles].into_iter().chain(self.comparisons.iter().map(Line::cells)).collect();
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: [usize; 6] = std::array::from_fn(width);
+        for row in &rows {
+            let cells: Vec<_> =
+                row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            writeln!(f, "{}", cells.join("  ").trim_end())?;
+        }
+        if let Some(scale) = self.scale() {
+            writeln!(
+                f,
+                "absolute bars, which assume that the buffer cycle in C takes 17 ns, stretch by {scale:.2}"
+            )?;
+        }
+        write!(f, "medians of {} rounds, arms interleaved at random, seed {}", self.pairs, self.seed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::compare::{Bar, tests::comparison};
+    use super::*;
+
+    fn report(comparisons: Vec<Comparison>) -> Report {
+        let comparisons = comparisons.into_iter().map(Line::from).collect();
+        Report { machine: Machine::describe(), seed: 7, pairs: 3, comparisons, failed: Vec::new() }
+    }
+
+    #[test]
+    fn the_table_has_medians_ratios_and_verdicts() {
+        let (ours, anchor) = ([20.0, 40.0, 45.0], [20.0, 20.0, 20.0]);
+        let table = report(vec![comparison(&ours, &anchor, Some(Bar::AtMost(1.2)))]).to_string();
+        let line = table.lines().nth(1).unwrap();
+        assert_eq!(line, "thing [ns]  40.0 (ours)  20.0 (theirs)  2.00x (1.00..2.25)  <= 1.2x  MISSED");
+        assert!(table.ends_with("seed 7"));
+    }
+
+    #[test]
+    fn only_missed_bars_and_failures_are_named() {
+        let good = comparison(&[1.0], &[1.0], Some(Bar::AtMost(1.2)));
+        let bad = comparison(&[2.0], &[1.0], Some(Bar::AtMost(1.2)));
+        let mut report = report(vec![good, bad, comparison(&[9.0], &[1.0], None)]);
+        report.failed.push(("other".into(), "it broke".into()));
+        let expected = ["thing against theirs: 2.00x, the bar is <= 1.2x", "other: no figures: it broke"];
+        assert_eq!(report.missed(), expected);
+    }
+
+    #[test]
+    fn the_scale_is_the_anchor_of_the_buffer_cycle() {
+        let cycle = Comparison { what: "buffer-cycle", ..comparison(&[1.0], &[34.0], None) };
+        assert_eq!(report(vec![comparison(&[1.0], &[1.0], None), cycle]).scale(), Some(2.0));
+        assert_eq!(report(vec![]).scale(), None);
+    }
+
+    #[test]
+    fn the_file_keeps_every_figure() {
+        let line = comparison(&[1.0, 3.0], &[2.0, 4.0], Some(Bar::AtLeast(0.7)));
+        let json = serde_json::to_value(report(vec![line])).unwrap();
+        let line = &json["comparisons"][0];
+        assert_eq!(line["ours"]["figures"], serde_json::json!([1.0, 3.0]));
+        assert_eq!(line["anchor"]["figures"], serde_json::json!([2.0, 4.0]));
+        assert_eq!(line["ratios"], serde_json::json!([0.5, 0.75]));
+        assert_eq!(line["bar"]["at_least"], 0.7);
+        assert_eq!((&json["seed"], &line["verdict"]), (&7.into(), &"missed".into()));
+    }
+}
