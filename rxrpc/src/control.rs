@@ -5,14 +5,14 @@
 //! it waits for cores.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, Thread};
 
 use engine::{BindError, CommandSender, Engine, SocketHandle};
 
-use crate::App;
 use crate::handler::{RxCommand, RxHandler};
+use crate::{App, Endpoint};
 
 /// Lets a control thread wait until every core has done something, or will never do it.
 ///
@@ -131,6 +131,14 @@ pub trait RxControl {
     /// Tells the app on core `core` something. Blocks while the core's inbox is full.
     fn tell(&self, core: usize, command: Self::Command) -> Result<(), engine::SendError<Self::Command>>;
 
+    /// Runs `look` on a core's endpoint between two packets, and returns what it saw: for views. The core waits meanwhile.
+    /// `None`: the core has stopped.
+    fn inspect<R: Send + 'static>(
+        &self,
+        core: usize,
+        look: impl FnOnce(&Endpoint) -> R + Send + 'static,
+    ) -> Option<R>;
+
     /// Opens a local address on every core; [`App::opened`] runs on each of them before this returns.
     ///
     /// Must not be called on a polling thread: it waits for the cores.
@@ -179,6 +187,20 @@ impl<A: App> RxControl for Engine<RxHandler<A>> {
             SendError::Full(command) => SendError::Full(unwrap(command)),
             SendError::Stopped(command) => SendError::Stopped(unwrap(command)),
         })
+    }
+
+    fn inspect<R: Send + 'static>(
+        &self,
+        core: usize,
+        look: impl FnOnce(&Endpoint) -> R + Send + 'static,
+    ) -> Option<R> {
+        let (seen, result) = mpsc::sync_channel(1);
+        let look = Box::new(move |endpoint: &Endpoint| {
+            // Fails only if nobody waits for it any more.
+            let _ = seen.try_send(look(endpoint));
+        });
+        self.commands(core).send(RxCommand::Inspect(look)).ok()?;
+        result.recv().ok()
     }
 
     fn open(&self, addr: SocketAddr) -> Result<OpenLocal<A::Command>, OpenError> {

@@ -34,9 +34,15 @@ pub enum RxCommand<C> {
     /// Leave an address.
     #[doc(hidden)]
     Close { cookie: u64, done: Done },
+    /// Look at the endpoint.
+    #[doc(hidden)]
+    Inspect(Inspect),
     /// For the app.
     App(C),
 }
+
+/// What a view wants of an endpoint.
+pub type Inspect = Box<dyn FnOnce(&Endpoint) + Send>;
 
 /// Rx on one core: the endpoint, and the app that uses it.
 pub struct RxHandler<A: App> {
@@ -145,6 +151,7 @@ impl<A: App> Handler for RxHandler<A> {
                 self.close(cx, cookie);
                 drop(done);
             }
+            RxCommand::Inspect(look) => look(&self.endpoint),
             RxCommand::App(command) => self.with(cx, |app, rx| app.command(rx, command)),
         }
     }

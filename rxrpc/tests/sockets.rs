@@ -495,3 +495,106 @@ fn a_thousand_unread_replies_harm_nobody_else() {
     drop((calls, serving, lazy, other));
     pair.end();
 }
+
+#[test]
+fn a_service_at_its_limit_goes_on_when_calls_end() {
+    let config = SocketConfig { calls_max: 3, backlog: 2, ..SocketConfig::default() };
+    let pair = Pair {
+        server: engine("limit", "192.0.2.10/24", 1, &config),
+        client: engine("limit", "192.0.2.20/24", 1, &SocketConfig::default()),
+    };
+    let (service, client) = (pair.service(), pair.client());
+    thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| assert_eq!(ask(&client, b"hello").unwrap(), b"hello"));
+        }
+        let held: Vec<_> = (0..3).map(|_| service.accept_timeout(LONG).unwrap()).collect();
+        let none = service.accept_timeout(Duration::from_millis(100)).unwrap_err();
+        assert_eq!(none, AcceptFailed::TimedOut, "the socket has as many calls as it may");
+        scope.spawn(move || {
+            // By now the other thread waits for a call again.
+            thread::sleep(Duration::from_millis(100));
+            for call in held {
+                call.reply(b"hello").unwrap();
+            }
+        });
+        for _ in 0..3 {
+            service.accept_timeout(LONG).unwrap().reply(b"hello").unwrap();
+        }
+    });
+    drop((service, client));
+    pair.end();
+}
+
+/// Everybody does everything at any moment: requests of any length, replies without reading, aborts, dropped calls, and
+/// in the end the service is closed under its calls. Nothing hangs, nothing is left.
+#[test]
+fn random_endings_leave_nothing_behind() {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x5eed);
+    println!("SEED={seed} cargo test -p rxrpc --test sockets random_endings");
+    let pair = Pair::with("random", 2, SocketConfig::default());
+    let service = pair.service();
+    let clients: Vec<_> = (0..3).map(|_| pair.client()).collect();
+    thread::scope(|scope| {
+        for server in 0..2 {
+            let service = &service;
+            let mut random = fastrand::Rng::with_seed(seed + 100 + server);
+            scope.spawn(move || {
+                for call in service.incoming() {
+                    serve_somehow(call, &mut random);
+                }
+            });
+        }
+        let calling: Vec<_> = clients
+            .iter()
+            .zip(seed..)
+            .map(|(client, seed)| {
+                let mut random = fastrand::Rng::with_seed(seed);
+                scope.spawn(move || (0..400).filter(|_| call_somehow(client, &mut random)).count())
+            })
+            .collect();
+        let succeeded: usize = calling.into_iter().map(|calling| calling.join().unwrap()).sum();
+        assert!(succeeded > 100, "{succeeded} calls succeeded");
+        // Under calls in progress.
+        let client = &clients[0];
+        for seed in 0..4 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            scope.spawn(move || (0..20).filter(|_| call_somehow(client, &mut random)).count());
+        }
+        thread::sleep(Duration::from_millis(5));
+        service.close();
+    });
+    drop((service, clients));
+    pair.end();
+}
+
+fn serve_somehow(mut call: rxrpc::Call, random: &mut fastrand::Rng) {
+    let _ = match random.u8(0..8) {
+        0 => return call.abort(random.i32(..)),
+        1 => return drop(call),
+        2 => call.recv(&mut [0; 100]).map(|_| ()),
+        3 => call.reply(b"early"),
+        4 => call.send(&pattern(random.usize(0..200_000))),
+        5 => call.send(b"and that is it").and_then(|()| call.finish()),
+        _ => call.read_all().and_then(|request| call.reply(&request)),
+    };
+}
+
+/// True: the call succeeded.
+fn call_somehow(client: &Client, random: &mut fastrand::Rng) -> bool {
+    let options = CallOptions { hard_timeout: Some(LONG), ..CallOptions::default() };
+    let Ok(mut call) = client.call_with(Target::new(server(), SERVICE.0), options) else { return false };
+    let request = pattern(random.usize(0..50_000));
+    match random.u8(0..8) {
+        0 => call.abort(random.i32(..)),
+        1 => drop(call.send(&request)),
+        2 => drop(call.send(&request).and_then(|()| call.finish())),
+        3 => drop(call.send(&request).and_then(|()| call.finish()).and_then(|()| call.recv(&mut [0; 10]))),
+        _ => {
+            // The reply may begin, or the call end, before all of the request is sent.
+            let _ = call.send(&request).and_then(|()| call.finish());
+            return call.read_all().is_ok();
+        }
+    }
+    false
+}

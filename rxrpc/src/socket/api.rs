@@ -131,6 +131,10 @@ impl Api {
     /// A core forgets a socket between two packets, so when every core has, nobody can reach it any more: that wait is
     /// the grace period.
     pub(super) fn close_socket(&self, socket: &SocketShared) {
+        assert!(
+            !engine::rcu::is_core(),
+            "a socket was closed on a polling thread, which would wait for itself"
+        );
         if !socket.mark_closed() {
             return;
         }

@@ -132,3 +132,113 @@ impl<H: Holder> fmt::Debug for CallRef<H> {
         write!(f, "CallRef({})", self.call.holders.letters())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+    use crate::socket::SocketId;
+    use crate::socket::budget::ReadAccount;
+    use crate::socket::call_shared::{CallLedger, CoreHalf, NewCall};
+    use crate::socket::completion::CallEnd;
+
+    fn call(ledger: &Arc<CallLedger>) -> CoreHalf {
+        let new = NewCall {
+            user_id: 1,
+            by_id: true,
+            socket: SocketId { slot: 0, generation: 0 },
+            core: 0,
+            receive_buffer: 16,
+            send_buffer: 16,
+            calls_max: 1,
+            unread_budget: 1 << 20,
+            core_account: &Arc::new(ReadAccount::default()),
+            ledger,
+        };
+        CallShared::halves(new).unwrap()
+    }
+
+    #[test]
+    fn a_holder_holds_a_call_once() {
+        let half = call(&Arc::default());
+        let named = CallRef::<UserId>::first(half.shared.clone());
+        let queued = named.share::<Work>().unwrap();
+        assert!(named.share::<Work>().is_none());
+        assert_eq!(half.shared.holders.letters(), "U--W-");
+        // Passing a reference to a holder that has one puts it.
+        let linked = named.share::<ReceiveQueue>().unwrap();
+        assert!(linked.pass::<Work>().is_none());
+        assert_eq!(half.shared.holders.letters(), "U--W-");
+        drop(queued);
+        assert!(hold::<Work>(&half.shared).is_some());
+        half.shared.complete(CallEnd::SocketClosed);
+        half.shared.mark_released();
+    }
+
+    #[test]
+    fn the_last_reference_cleans_up_at_once() {
+        let ledger = Arc::<CallLedger>::default();
+        let half = call(&ledger);
+        let named = CallRef::<UserId>::first(half.shared.clone());
+        let queued = named.share::<Work>().unwrap();
+        assert_eq!(ledger.live(), 1);
+        half.shared.complete(CallEnd::SocketClosed);
+        assert!(half.shared.mark_released());
+        assert!(!half.shared.mark_released(), "released once");
+        drop(named);
+        assert_eq!(ledger.live(), 1);
+        drop(queued);
+        // Its memory is still there for those who look; the call is not.
+        assert_eq!(ledger.live(), 0);
+        assert!(hold::<Work>(&half.shared).is_none());
+    }
+
+    #[test]
+    #[should_panic(expected = "before a socket operation released it")]
+    fn a_call_that_was_not_released_has_a_reference() {
+        let half = call(&Arc::default());
+        half.shared.complete(CallEnd::SocketClosed);
+        drop(CallRef::<UserId>::first(half.shared.clone()));
+    }
+
+    #[test]
+    #[should_panic(expected = "before it was complete")]
+    fn a_call_that_is_not_complete_has_a_reference() {
+        let half = call(&Arc::default());
+        half.shared.mark_released();
+        drop(CallRef::<UserId>::first(half.shared.clone()));
+    }
+
+    /// One side publishes and links, the other unlinks and looks: whatever was published is seen, and the queue never
+    /// holds the call twice.
+    #[test]
+    fn nothing_published_is_missed_between_link_and_unlink() {
+        const ROUNDS: u64 = 100_000;
+        let half = call(&Arc::default());
+        let named = CallRef::<UserId>::first(half.shared.clone());
+        let published = AtomicU64::new(0);
+        let (queue, reader) = mpsc::sync_channel::<CallRef<ReceiveQueue>>(1);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let queue = queue;
+                for round in 1..=ROUNDS {
+                    published.store(round, Ordering::Relaxed);
+                    if let Some(link) = named.share() {
+                        queue.try_send(link).expect("the call is on the queue once at most");
+                    }
+                }
+            });
+            let mut seen = 0;
+            for link in reader {
+                drop(link);
+                seen = published.load(Ordering::Relaxed);
+            }
+            assert_eq!(seen, ROUNDS);
+        });
+        half.shared.complete(CallEnd::SocketClosed);
+        half.shared.mark_released();
+    }
+}

@@ -262,7 +262,16 @@ impl SocketApp {
             let code = named.shared().abort_requested().unwrap_or(code::USER_ABORT);
             self.end(rx, slot, code, CallEnd::Protocol(Completion::LocalAbort(code)));
         }
+        let socket = named.shared().socket;
         drop(named);
+        // Whoever accepts sleeps until the end of this turn at least, and finds that there is room for another call.
+        if self
+            .sockets
+            .get(socket)
+            .is_some_and(|socket| socket.half.shared.wants_calls.load(Ordering::Relaxed))
+        {
+            self.touched.sockets.push(socket);
+        }
     }
 
     /// Takes a call out of its slot. If it is incomplete it is aborted with `code`, and `end` is how it ended.

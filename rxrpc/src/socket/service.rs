@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use super::api::{Api, Local, lock};
 use super::call::{Call, poll};
 use super::call_ref::{AcceptQueue, CallRef};
+use super::completion::CallEnd;
 use super::core::{Charge, SocketCommand};
-use super::error::{AcceptFailed, BindFailed};
+use super::error::{AcceptFailed, BindFailed, CallFailed};
 use super::inline::{InlineService, ServedCall};
 use super::socket_shared::SocketShared;
 use super::{Security, ServiceId};
@@ -48,19 +49,42 @@ impl Service {
         self.local.addr()
     }
 
-    /// Brings the charged accepts of every core up to the backlog, as far as the socket may have calls.
+    /// Brings the charged accepts of every core up to the backlog, as far as there may be calls.
     fn charge(&self) {
+        self.socket.wants_calls.store(false, Ordering::SeqCst);
+        if !self.charge_all() {
+            // A call may have ended before the core could see that we want one.
+            self.socket.wants_calls.store(true, Ordering::SeqCst);
+            self.charge_all();
+        }
+    }
+
+    /// False: the limit on calls stopped it. Cores take turns, so that the limit does not go to the first ones.
+    fn charge_all(&self) -> bool {
         let mut charged = lock(&self.charged);
-        for (core, charged) in charged.iter_mut().enumerate() {
-            while *charged < self.api.config.backlog {
-                // The limit on calls: charging goes on when some have ended.
-                let Ok(half) = self.api.new_call(&self.socket, None, core) else { return };
-                let reference = CallRef::<AcceptQueue>::first(half.shared.clone());
-                if !self.api.tell(core, SocketCommand::Charge(Charge::new(reference, half))) {
-                    return;
+        let mut full = false;
+        while !full {
+            full = true;
+            for (core, charged) in charged.iter_mut().enumerate() {
+                if *charged == self.api.config.backlog {
+                    continue;
                 }
-                *charged += 1;
+                match self.charge_one(core) {
+                    Ok(()) => *charged += 1,
+                    Err(error) => return !matches!(error, CallFailed::TooManyCalls { .. }),
+                }
+                full = false;
             }
+        }
+        true
+    }
+
+    fn charge_one(&self, core: usize) -> Result<(), CallFailed> {
+        let half = self.api.new_call(&self.socket, None, core)?;
+        let reference = CallRef::<AcceptQueue>::first(half.shared.clone());
+        match self.api.tell(core, SocketCommand::Charge(Charge::new(reference, half))) {
+            true => Ok(()),
+            false => Err(CallFailed::Ended(CallEnd::CoreGone)),
         }
     }
 
@@ -86,6 +110,9 @@ impl Service {
             lock(&self.charged)[shared.core] -= 1;
             self.charge();
             return Ok(Some(Call::new(held, self.api.clone(), self.socket.clone(), Role::Service, peer)));
+        }
+        if self.socket.wants_calls.load(Ordering::Relaxed) {
+            self.charge();
         }
         if self.socket.is_closed() {
             Err(AcceptFailed::Closed)

@@ -22,6 +22,8 @@ pub(crate) struct SocketShared {
     /// Counts the socket's calls. It outlives the socket where a call does.
     pub(crate) ledger: Arc<CallLedger>,
     closed: AtomicBool,
+    /// Accepts could not be charged for want of calls: the next call that ends wakes whoever accepts.
+    pub(crate) wants_calls: AtomicBool,
     /// Cores that serve the socket.
     cores_alive: AtomicUsize,
     /// Something is on the receive queue.
@@ -78,6 +80,7 @@ impl SocketShared {
             service,
             ledger,
             closed: AtomicBool::new(false),
+            wants_calls: AtomicBool::new(false),
             cores_alive: AtomicUsize::new(rings.len()),
             readable: SocketWq::default(),
             queue: Mutex::new(ReceiveQueue { put_back: VecDeque::new(), rings, next: 0 }),
