@@ -1,88 +1,18 @@
 //! The socket API end to end: two engines in one process, joined by a `memory:` port.
 
+mod support;
+
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use rxrpc::engine::Engine;
 use rxrpc::socket::{AcceptFailed, CallEnd, CallFailed, Message};
-use rxrpc::{
-    CallOptions, Client, Completion, RxEngine, Service, ServiceId, SocketConfig, StartRx, Target, code,
-};
+use rxrpc::{CallOptions, Client, Completion, Service, SocketConfig, Target, code};
 
-const SERVICE: ServiceId = ServiceId(147);
-const LONG: Duration = Duration::from_secs(20);
-
-/// A server's engine and a client's, which end without a trace.
-struct Pair {
-    server: RxEngine,
-    client: RxEngine,
-}
-
-fn engine(name: &str, address: &str, cores: usize, config: &SocketConfig) -> RxEngine {
-    let builder =
-        Engine::builder().name(name).port(format!("memory:{name}")).address(address).core_count(cores);
-    builder.pool_buffers(16_384).start_rx_with(config.clone()).unwrap()
-}
-
-impl Pair {
-    fn new(name: &str) -> Self {
-        Pair::with(name, 1, SocketConfig::default())
-    }
-
-    fn with(name: &str, cores: usize, config: SocketConfig) -> Self {
-        Pair {
-            server: engine(name, "192.0.2.10/24", cores, &config),
-            client: engine(name, "192.0.2.20/24", cores, &config),
-        }
-    }
-
-    fn service(&self) -> Service {
-        self.server.rx().bind("192.0.2.10:7009", SERVICE).unwrap()
-    }
-
-    fn client(&self) -> Client {
-        self.client.rx().client().unwrap()
-    }
-
-    /// No call is left alive, and both engines stop with every buffer at home.
-    fn end(self) {
-        for (side, engine) in [("server", &self.server), ("client", &self.client)] {
-            let deadline = Instant::now() + LONG;
-            // The last release is on its way to its core.
-            while engine.rx().live_calls() > 0 && Instant::now() < deadline {
-                thread::sleep(Duration::from_millis(1));
-            }
-            assert_eq!(engine.rx().live_calls(), 0, "calls alive at the {side}");
-            assert_eq!(engine.rx().unread_bytes(), 0, "bytes in the budget of the {side}");
-        }
-        let reports = [self.server.shutdown(), self.client.shutdown()];
-        for report in reports {
-            assert_eq!(report.leaks(), Vec::<String>::new());
-        }
-    }
-}
-
-fn server() -> SocketAddr {
-    "192.0.2.10:7009".parse().unwrap()
-}
-
-/// A whole call that ends by itself if nobody answers.
-fn ask(client: &Client, request: &[u8]) -> Result<Vec<u8>, CallFailed> {
-    let options = CallOptions { hard_timeout: Some(LONG), ..CallOptions::default() };
-    let mut call = client.call_with(Target::new(server(), SERVICE.0), options)?;
-    call.send(request)?;
-    call.finish()?;
-    call.read_all()
-}
-
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect()
-}
+use support::{LONG, Pair, SERVICE, ask, engine, pattern, server};
 
 /// Answers calls with their requests until the service is closed or its engine shut down.
 fn echo(service: &Service) {
@@ -441,58 +371,6 @@ fn several_cores_share_the_calls() {
     let busy: Vec<_> = pair.client.stats().cores.iter().map(|core| core.ledger.consumed).collect();
     assert!(busy.iter().all(|&consumed| consumed >= 200), "both cores took part: {busy:?}");
     drop((service, clients));
-    pair.end();
-}
-
-/// How many whole calls a second a client makes.
-fn rate(client: &Client, calls: usize) -> f64 {
-    let begun = Instant::now();
-    for _ in 0..calls {
-        assert_eq!(ask(client, b"small").unwrap(), b"small");
-    }
-    calls as f64 / begun.elapsed().as_secs_f64()
-}
-
-#[test]
-fn a_thousand_unread_replies_harm_nobody_else() {
-    const UNREAD: usize = 1_000;
-    const BUDGET: usize = 24 << 20;
-    let mut config = SocketConfig { unread_budget: BUDGET, ..SocketConfig::default() };
-    config.endpoint.bundle_conns_max = 300;
-    let pair = Pair::with("unread", 1, config);
-    let serving = pair.service().serve(|call| match call.request() {
-        b"large" => call.answer(|_| vec![7; 64 << 10]),
-        _ => call.answer(<[u8]>::to_vec),
-    });
-    let (lazy, other) = (pair.client(), pair.client());
-    let before = rate(&other, 300);
-    let calls: Vec<_> = (0..UNREAD)
-        .map(|_| {
-            let mut call = lazy.call(server(), SERVICE).unwrap();
-            call.send(b"large").unwrap();
-            call.finish().unwrap();
-            call
-        })
-        .collect();
-    let mut peak = 0;
-    for _ in 0..20 {
-        thread::sleep(Duration::from_millis(20));
-        peak = peak.max(pair.client.rx().unread_bytes());
-    }
-    let meanwhile = rate(&other, 300);
-    peak = peak.max(pair.client.rx().unread_bytes());
-    assert!(peak > 1 << 20, "the replies came: {peak} bytes unread");
-    assert!(peak <= BUDGET as u64, "{peak} bytes unread");
-    let used = pair.client.stats().cores[0].buffers_in_use;
-    assert!(used < 16_384, "the pool has buffers left: {used} in use");
-    assert!(meanwhile > before / 3.0, "{meanwhile:.0} calls/s with the unread, {before:.0} without");
-    // Whoever reads after all gets everything.
-    let mut calls = calls.into_iter();
-    for mut call in calls.by_ref().take(20) {
-        call.set_timeout(Some(LONG));
-        assert!(call.read_all().unwrap() == vec![7; 64 << 10]);
-    }
-    drop((calls, serving, lazy, other));
     pair.end();
 }
 
