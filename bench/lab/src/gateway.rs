@@ -67,6 +67,7 @@ impl Plan {
 #[derive(serde::Deserialize)]
 struct Closing {
     leaks: Vec<String>,
+    #[serde(flatten)]
     stats: Figures,
 }
 

@@ -94,16 +94,20 @@ fn through_the_gateway(cx: &Cx<'_>, wire: Wire, front: &str) -> Result {
         cx.log.line(format!("{side}: {packets} packets; aborts (code, calls) {aborts:?}"));
         ensure!(aborts == expected.aborts, "{side}: aborts {aborts:?} instead of {:?}", expected.aborts);
     }
-    judge(&figures, expected.aborts.values().sum::<usize>() as u64)
+    judge(&figures, expected.aborts.values().sum::<usize>() as u64, !front.is_empty())
 }
 
 /// Every call was passed on and answered; only the server aborted, and as often as it does without us.
-fn judge(figures: &Figures, aborts: u64) -> Result {
+///
+/// On a bad line a client that has its answer is gone before it hears that its last ACK was lost. For the gateway that is a
+/// lost client, although the client got everything.
+fn judge(figures: &Figures, aborts: u64, bad_line: bool) -> Result {
     figures.must_close()?;
     let calls = &figures.calls;
     // 300 users, 30 groups, 200 memberships and the rest are a call each at least.
     ensure!(calls.accepted > 700, "only {} calls came through: {calls:?}", calls.accepted);
-    ensure!(calls.unwell() == 0, "calls were lost or refused: {calls:?}");
+    let excused = if bad_line { calls.client_lost.min(calls.accepted / 20) } else { 0 };
+    ensure!(calls.unwell() == excused, "calls were lost or refused: {calls:?}");
     ensure!(calls.backend_aborted == aborts, "{} aborts passed on, not {aborts}", calls.backend_aborted);
     Ok(())
 }
