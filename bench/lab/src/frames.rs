@@ -1,7 +1,8 @@
 //! Frames that nobody should send: valid ones of every kind the stack knows, then damaged, from one seed.
 //!
 //! Half of the damaged ones get their checksums put right again, so that the damage reaches the layers above. Everything
-//! pretends to come from addresses that nobody uses, so that no neighbour entry of an honest client is touched.
+//! pretends to come from addresses that nobody uses. Deliberately absent: ARP in an honest client's name. Whoever is on the
+//! wire can take over an address that way, with every stack, and frames that do say nothing about ours.
 
 use std::net::Ipv4Addr;
 
@@ -18,6 +19,8 @@ pub struct Target {
     pub address6: [u8; 16],
     /// UDP ports it listens on.
     pub ports: [u16; 2],
+    /// Who makes real calls.
+    pub client: Ipv4Addr,
 }
 
 /// An endless supply.
@@ -39,6 +42,18 @@ impl Frames {
 
     /// The next frame, 14 to 1514 bytes.
     pub fn next_frame(&mut self) -> Vec<u8> {
+        let client = self.target.client.octets();
+        let impersonates =
+            |frame: &[u8]| frame.get(12..14) == Some(&[8, 6]) && frame.get(28..32) == Some(&client);
+        loop {
+            let frame = self.any_frame();
+            if !impersonates(&frame) {
+                return frame;
+            }
+        }
+    }
+
+    fn any_frame(&mut self) -> Vec<u8> {
         if self.rng.u8(..) < 16 {
             return self.noise();
         }
@@ -316,6 +331,7 @@ mod tests {
         address: Ipv4Addr::new(10, 61, 1, 1),
         address6: [0xfd, 0x61, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
         ports: [7002, 7003],
+        client: Ipv4Addr::new(10, 61, 1, 2),
     };
 
     #[test]

@@ -27,9 +27,15 @@ pub type Aborts = BTreeMap<i64, usize>;
 
 impl Capture {
     /// Captures everything on `interface` into `NAME.pcapng`; returns once it does.
-    pub fn start(cx: &Cx<'_>, (ns, interface): (&Netns, &str), name: &str) -> Result<Capture> {
+    pub fn start(cx: &Cx<'_>, tap: (&Netns, &str), name: &str) -> Result<Capture> {
+        Capture::of(cx, tap, name, "")
+    }
+
+    /// Captures what fits a pcap filter.
+    pub fn of(cx: &Cx<'_>, (ns, interface): (&Netns, &str), name: &str, filter: &str) -> Result<Capture> {
         let file = cx.dir.join(format!("{name}.pcapng"));
-        let dumpcap = ns.cmd("dumpcap").args(["-q", "-B", "64", "-i", interface, "-w"]).arg(&file);
+        let dumpcap =
+            ns.cmd("dumpcap").args(["-q", "-B", "64", "-i", interface, "-f", filter, "-w"]).arg(&file);
         let mut dumpcap = dumpcap.start(cx, &format!("dumpcap-{name}"))?;
         cx.wait_for("dumpcap captures", Duration::from_secs(10), || {
             dumpcap.must_live()?;

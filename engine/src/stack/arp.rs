@@ -87,9 +87,9 @@ impl Stack {
             let solicited = arp.operation == REPLY && for_us && arp.target_mac == self.ports[port].mac;
             ClaimKind::Answered { solicited, overrides: true }
         };
-        // Besides answers, only an announcement of its own address says where a station wants to be found.
-        let announces = arp.sender == arp.target || arp.operation == REPLY;
-        let relevant = !probe && (asks_us || announces) && {
+        // Besides answers to us, only an announcement of its own address says where a station wants to be found.
+        let tells_us = arp.sender == arp.target || (arp.operation == REPLY && for_us);
+        let relevant = !probe && (asks_us || tells_us) && {
             let claim =
                 Claim { port: port as u16, address: arp.sender.into(), mac: Some(arp.sender_mac), kind };
             self.hear(io, claim)

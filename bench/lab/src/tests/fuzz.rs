@@ -8,13 +8,14 @@ use pmd::{Burst, Clock, OpenOptions, PoolConfig};
 use crate::fault::{Context, Fault, Result, ensure};
 use crate::frames::{Frames, Target};
 use crate::gateway::{Gateway, Plan};
-use crate::net::{FRONT, FRONT6, Net, Wire, server};
+use crate::net::{CLIENT, FRONT, FRONT6, Net, Wire, server};
 use crate::ns::Netns;
 use crate::openafs::client::{Client, must_equal};
 use crate::openafs::servers::Servers;
 use crate::openafs::{PROTECTION, VLDB, script, seed};
 use crate::process_figures::{open_files, resident};
 use crate::step::Cx;
+use crate::tshark::Capture;
 
 const FRAMES: u64 = 200_000;
 
@@ -34,6 +35,7 @@ pub fn fuzz(cx: &Cx<'_>) -> Result {
     let seed =
         std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     cx.log.line(format!("{FRAMES} frames; again with SEED={seed} cargo lab test fuzz"));
+    let honest = Capture::of(cx, (&net.client, "cli0"), "honest", &format!("host {CLIENT}"))?;
     let over = AtomicBool::new(false);
     let rounds = std::thread::scope(|scope| {
         let thrower = scope.spawn(|| {
@@ -63,6 +65,7 @@ pub fn fuzz(cx: &Cx<'_>) -> Result {
     ensure!(grown < 32 << 20, "resident memory grew by {grown} bytes");
     let files_now = open_files(gateway.pid())?;
     ensure!(files_now == files, "{files} file descriptors before, {files_now} after");
+    honest.stop(cx)?; // kept, for whoever has to find out why a real call was slow
     let answers = client.run(cx, "after", &reads)?;
     must_equal("after the frames", &answers, &expected)?;
     gateway.stop(cx)?.must_close()
@@ -75,6 +78,7 @@ fn throw(cx: &Cx<'_>, ns: &Netns, seed: u64) -> Result {
         address: FRONT,
         address6: FRONT6.parse::<std::net::Ipv6Addr>().expect("an address").octets(),
         ports: [VLDB.0, PROTECTION.0],
+        client: CLIENT,
     };
     ns.within(|| {
         let broken = |error: &dyn std::fmt::Display| Fault::Check(format!("af_packet in the lab: {error}"));
