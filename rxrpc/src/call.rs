@@ -7,9 +7,9 @@ use crate::ack::AckState;
 use crate::congestion::{CongestionControl, Reno};
 use crate::recv_queue::RecvQueue;
 use crate::send_queue::SendQueue;
-use crate::shared::{Shared, TimerKey, Work};
+use crate::shared::{Shared, Work};
 use crate::slab::Recycle;
-use crate::timer::Timer;
+use crate::timer::{Timer, TimerKey};
 use crate::{BundleId, CallId, CallState, CallView, Completion, ConnId, Event, LocalId, PeerId, Role};
 use pmd::Instant;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -300,7 +300,7 @@ impl Call {
         let Some(next) = self.next_deadline(shared) else { return };
         if self.wake_at.is_none_or(|at| next < at) {
             self.wake_at = Some(next);
-            shared.wheel.arm(&mut self.timer, TimerKey::Call(self.id), next);
+            shared.timers.arm(&mut self.timer, TimerKey::Call(self.id), next);
         }
     }
 

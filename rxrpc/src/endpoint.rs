@@ -189,7 +189,7 @@ impl Endpoint {
 
     /// When `expire` has something to do next. May be early, never late.
     pub fn next_timeout(&self) -> Option<Instant> {
-        match (self.shared.wheel.next(), self.shared.starved_at) {
+        match (self.shared.timers.next(), self.shared.starved_at) {
             (Some(wheel), Some(starved)) => Some(wheel.min(starved)),
             (wheel, starved) => wheel.or(starved),
         }

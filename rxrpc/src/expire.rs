@@ -3,13 +3,14 @@
 use crate::call::Call;
 use crate::congestion::CongestionControl;
 use crate::endpoint::Endpoint;
-use crate::shared::{Shared, TimerKey};
+use crate::shared::Shared;
+use crate::timer::TimerKey;
 use crate::{CallId, Completion, Timeout};
 use pmd::Instant;
 
 impl Endpoint {
     pub(crate) fn expire_all(&mut self, now: Instant) {
-        while let Some(key) = self.shared.wheel.pop_due(now) {
+        while let Some(key) = self.shared.timers.pop_due(now) {
             match key {
                 TimerKey::Call(id) => self.expire_call(now, id),
                 TimerKey::Conn(id) => self.expire_conn(now, id),

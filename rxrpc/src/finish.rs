@@ -6,7 +6,8 @@
 use crate::conn::{Conn, Last};
 use crate::endpoint::Endpoint;
 use crate::error::code;
-use crate::shared::{TimerKey, Work};
+use crate::shared::Work;
+use crate::timer::TimerKey;
 use crate::wire::AckReason;
 use crate::{CallId, Completion, ConnId, Event, Role};
 use pmd::Instant;
@@ -18,7 +19,7 @@ impl Endpoint {
         let in_line = call.in_line();
         call.completion = Some(completion);
         let shared = &mut self.shared;
-        shared.wheel.free(&mut call.timer);
+        shared.timers.stop(&mut call.timer);
         shared.queued -= call.send.finish();
         if completion == Completion::Succeeded {
             shared.stats.calls_succeeded += 1;
@@ -142,7 +143,7 @@ impl Endpoint {
         debug_assert!(conn.unused());
         let (key, peer, local, bundle) = (conn.key(), conn.peer, conn.local, conn.bundle);
         self.unsecured -= usize::from(!conn.security.secured());
-        self.shared.wheel.free(&mut conn.timer);
+        self.shared.timers.stop(&mut conn.timer);
         self.conns.remove(id);
         self.conn_index.remove(&key);
         if self.last_conn.is_some_and(|(_, last)| last == id) {
@@ -197,7 +198,7 @@ impl Endpoint {
         let Some(call) = self.calls.get_mut(id) else { return };
         debug_assert!(call.completion.is_some() && call.conn.is_none());
         self.shared.unread -= call.recv.discard();
-        self.shared.wheel.free(&mut call.timer);
+        self.shared.timers.stop(&mut call.timer);
         self.calls.remove(id);
         self.trim_events();
     }
@@ -268,6 +269,6 @@ fn arm_conn(conn: &mut Conn, shared: &mut crate::shared::Shared) {
     }
     if conn.wake_at.is_none_or(|at| next < at) {
         conn.wake_at = Some(next);
-        shared.wheel.arm(&mut conn.timer, TimerKey::Conn(conn.id), next);
+        shared.timers.arm(&mut conn.timer, TimerKey::Conn(conn.id), next);
     }
 }

@@ -109,9 +109,12 @@ impl Endpoint {
 impl Haul {
     /// Takes one packet into the call.
     fn add(&mut self, call: &mut Call, shared: &mut Shared, packet: &SubPacket, data: Mbuf) {
-        let held = call.recv.ready() + call.recv.out_of_order();
-        if !shared.takes(held) {
+        // The packet that others wait for makes them readable: those do not stand in its way.
+        let waiting = if packet.seq == call.recv.next() { 0 } else { call.recv.out_of_order() };
+        if !shared.takes(call.recv.ready() + waiting) {
             self.refused = Some(RxDrop::NoBuffers);
+            // What was granted before no longer holds: a peer that believed it would send this again at once.
+            call.ack.edge = call.recv.next().wrapping_sub(1);
             self.wants(Need::NoSpace, packet.serial);
             return;
         }

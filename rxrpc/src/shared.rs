@@ -1,7 +1,7 @@
 //! What all calls of an endpoint share: configuration, counters, timers, queues and budgets.
 
 use crate::conn::KeyedHash;
-use crate::timer::Wheel;
+use crate::timer::Timers;
 use crate::{CallId, ConnId, EndpointConfig, Event, LocalId, RxStats};
 use pmd::{Instant, Mbuf};
 use std::collections::{HashMap, VecDeque};
@@ -10,13 +10,6 @@ use std::time::Duration;
 
 /// A map under the endpoint's own hash key.
 pub type Keyed<K, V> = HashMap<K, V, KeyedHash>;
-
-/// Whose timer fired.
-#[derive(Clone, Copy, Debug)]
-pub enum TimerKey {
-    Call(CallId),
-    Conn(ConnId),
-}
 
 /// Who has something to send.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +37,7 @@ const STARVED_RETRY: Duration = Duration::from_millis(1);
 pub struct Shared {
     pub config: EndpointConfig,
     pub stats: RxStats,
-    pub wheel: Wheel<TimerKey>,
+    pub timers: Timers,
     pub work: VecDeque<Work>,
     pub replies: VecDeque<Reply>,
     pub events: VecDeque<Event>,
@@ -59,10 +52,11 @@ pub struct Shared {
 
 impl Shared {
     pub fn new(config: EndpointConfig) -> Self {
+        let config = config.clamped();
         Self {
-            config: config.clamped(),
+            timers: Timers::new(config.calls_max + config.conns_max),
+            config,
             stats: RxStats::default(),
-            wheel: Wheel::new(),
             work: VecDeque::new(),
             replies: VecDeque::new(),
             events: VecDeque::new(),

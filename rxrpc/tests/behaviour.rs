@@ -493,7 +493,7 @@ fn questions_are_answered_between_endpoints() {
                 assert_eq!(text, "rxline test");
                 continue;
             }
-            Event::Debug { reply, .. } => reply.unwrap(),
+            Event::Debug { reply, .. } => (*reply).unwrap(),
             other => panic!("{other:?}"),
         };
         match reply {

@@ -343,7 +343,8 @@ fn random_mix(seed: u64) {
     let calls = random.usize(1..12);
     let plans = (0..calls).map(|_| plan(&mut random, 100_000)).collect();
     let concurrent = random.usize(1..=calls);
-    let config = EndpointConfig { jumbo_max: random.u32(1..6), ..EndpointConfig::default() };
+    let jumbo_max = random.u32(1..6);
+    let config = EndpointConfig { jumbo_max, calls_max: 100, conns_max: 100, ..EndpointConfig::default() };
     let mut run = Run::new(seed, faults, plans, concurrent, config);
     run.run();
     if seed.is_multiple_of(16) {

@@ -213,6 +213,30 @@ fn a_jumbogram_gets_one_ack() {
     assert_eq!(t.node.rx.stats().received[1], 12);
 }
 
+/// 11. A packet refused for want of room is not sent again at once, only to be refused again.
+#[test]
+fn a_refused_packet_waits_for_the_window() {
+    let mut t = Solo::new(EndpointConfig { unread_buffers_max: 0, ..EndpointConfig::default() });
+    t.data(1, 1, Flags::NONE, b"x").unwrap();
+    t.data(1, 2, Flags::NONE, b"x").unwrap();
+    assert_eq!(t.data(1, 3, Flags::NONE, b"x"), Err(RxDrop::NoBuffers), "two are the call's own");
+    let refusal = t.sent().pop().unwrap();
+    assert_eq!((refusal.ack().reason, refusal.ack().first), (AckReason::NoSpace, 3));
+    assert_eq!(refusal.ack().trailer.receive_window, Some(0));
+    // And as the sender of such a packet.
+    let call = t.incoming();
+    t.reply(call, &[7; 4_000]);
+    let sent = t.sent();
+    let header = t.header(PacketType::Ack, 1, 0);
+    let body = |window| {
+        ack_body(AckReason::NoSpace, 2, &[], sent[1].header.serial, AckTrailer::full(1444, 1444, window, 1))
+    };
+    t.input(&header, &body(0)).unwrap();
+    assert_eq!(t.sent().len(), 0);
+    t.ack(1, AckReason::Idle, 2, &[], 2).unwrap();
+    assert_eq!(t.sent_one().header.seq, 2, "it goes as soon as there is room, and needs no timer");
+}
+
 /// 12. A starved I/O thread: a call with much to send does not keep the others waiting.
 #[test]
 fn a_long_reply_lets_others_have_their_turn() {
