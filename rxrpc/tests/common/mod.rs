@@ -65,9 +65,6 @@ impl Node {
     }
 }
 
-/// Sees a datagram of a node; false drops it.
-pub type Tap = Box<dyn FnMut(usize, &[u8]) -> bool>;
-
 type Flight = (Reverse<(u64, u64)>, usize, SocketAddr, Vec<u8>);
 
 /// Takes the sending node and the datagram.
