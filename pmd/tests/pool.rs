@@ -66,11 +66,13 @@ fn buffers_come_home_from_every_kind_of_thread() {
             });
         }
         for round in 0..ROUNDS {
+            let start = std::time::Instant::now();
             let mut mbuf = loop {
                 match pool.alloc() {
                     Some(mbuf) => break mbuf,
                     None => std::thread::yield_now(),
                 }
+                assert!(start.elapsed().as_secs() < 10, "no buffer comes home: {:?}", pool.stats());
             };
             mbuf.append(64).unwrap().fill(round as u8);
             if round % 3 == 0 {
