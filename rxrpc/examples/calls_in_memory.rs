@@ -64,7 +64,8 @@ fn main() {
         while let Some(event) = server.rx.poll_event() {
             match event {
                 Event::Readable { call } => {
-                    if !server.rx.recv(now, call, &mut buffer).expect("a call").more {
+                    let got = server.rx.recv(now, call, &mut buffer).expect("a call");
+                    if !got.more {
                         server.rx.send(now, &mut server.pool, call, &request, false).expect("a call");
                     }
                 }
