@@ -149,7 +149,7 @@ impl Demo {
         let drained = self.gateway.drain(CALL_TIMEOUT, |_| true);
         let served = std::array::from_fn(|which| self.services[which].sum(|f| &f.served));
         let services: Vec<_> = self.services.into_iter().map(ServiceRun::shutdown).collect();
-        let mut leaks = drained.leaks;
+        let mut leaks = drained.leaks();
         for report in services.iter().chain([&load]) {
             leaks.extend(report.leaks());
         }

@@ -7,8 +7,9 @@
 //! **Cost.** `(outstanding + 1) x latency`, where latency is a moving average of the time from the last byte of the
 //! request to the first byte of the reply, as this core saw it: it holds the network and the server's work, not the size
 //! of what was transferred. Outstanding calls alone tell a slow server under load; latency tells one when calls come one
-//! at a time. Two latencies within a factor of two count as equal, so that equals share evenly; a latency halves with every
-//! [`HALF_LIFE`] that passes without a sample, so that a slow server is tried again once in a while.
+//! at a time. Two latencies within a factor of two count as equal, and so do all below [`LATENCY_FLOOR`], so that equals
+//! share evenly. A server that was thought slow is found out again: its latency halves with every [`HALF_LIFE`] that
+//! passes without a sample, and one call in [`EXPLORE`] is given without a look at latency.
 //!
 //! **Health.** A backend is dead after so many failures in a row, of probes or (as any one core saw them) of calls, and
 //! alive again after so many answered probes. Each change of mind starts a new epoch, and a core's count of failures
@@ -29,7 +30,10 @@ use crate::counter::Counter;
 pub const HALF_LIFE: Duration = Duration::from_secs(2);
 
 /// Latencies below it count as equal: it is the noise of a shared machine.
-pub const LATENCY_FLOOR: Duration = Duration::from_micros(250);
+pub const LATENCY_FLOOR: Duration = Duration::from_micros(500);
+
+/// Of so many calls one goes where fewest are outstanding, whatever the latency.
+pub const EXPLORE: usize = 16;
 
 /// Every backend of every pool, and what all cores know of it.
 #[derive(Debug)]
@@ -239,9 +243,9 @@ impl Balancer {
         Ok(self.cheaper(now, backends, first, second))
     }
 
-    fn cheaper(&self, now: Instant, backends: &Backends, first: usize, second: usize) -> usize {
+    fn cheaper(&mut self, now: Instant, backends: &Backends, first: usize, second: usize) -> usize {
         let (mut a, mut b) = (self.latency_ns(now, first), self.latency_ns(now, second));
-        if a.max(b) <= 2.0 * a.min(b) {
+        if a.max(b) <= 2.0 * a.min(b) || self.below(EXPLORE) == 0 {
             (a, b) = (1.0, 1.0);
         }
         let load = |index: usize| (backends.backends[index].outstanding() + 1) as f64;
@@ -272,11 +276,12 @@ impl Balancer {
 
     /// The reply's first byte came so long after the request's last.
     pub fn responded(&mut self, now: Instant, backends: &Backends, index: usize, latency: Duration) {
+        let floor = LATENCY_FLOOR.as_nanos() as f64;
         let remembered = &mut self.latencies[index];
-        let sample = latency.as_nanos() as f64;
-        let old = remembered.average_ns;
-        // A quarter of each sample: a single lost packet does not make a server slow.
-        remembered.average_ns = if old == 0.0 { sample } else { old + (sample - old) / 4.0 };
+        let (sample, old) = (latency.as_nanos() as f64, remembered.average_ns.max(floor));
+        // A quarter of a worse sample, half of a better one: a lost packet or a first call do not make a server slow.
+        let gain = if sample > old { 0.25 } else { 0.5 };
+        remembered.average_ns = old + (sample - old) * gain;
         remembered.at = now;
         backends.backends[index].columns[self.core].latency_ns.set(remembered.average_ns as u64);
     }

@@ -101,6 +101,16 @@ fn a_slow_one_gets_less_than_a_fifth_even_of_calls_that_come_one_at_a_time() {
 }
 
 #[test]
+fn one_bad_sample_does_not_make_a_server_slow() {
+    for millis in [1, 2, 5] {
+        let mut bench = bench(1);
+        bench.cores[0].responded(bench.now, &bench.backends, 0, Duration::from_millis(millis));
+        let got = bench.load(400, 1, [0, 0]);
+        assert!(got[0] > 100, "after {millis} ms: {got:?}");
+    }
+}
+
+#[test]
 fn a_slow_one_that_recovers_is_found_out() {
     let mut bench = bench(1);
     bench.load(1000, 1, [1, 10]);

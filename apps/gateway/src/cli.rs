@@ -127,11 +127,12 @@ impl Figures {
     }
 
     fn close(&self, report: &Report) -> ExitCode {
-        let mut out = std::io::stdout().lock();
-        let _ = if self.json { writeln!(out, "{}", report.json()) } else { write!(out, "{}", report.text()) };
-        for leak in &report.leaks {
+        let leaks = report.leaks();
+        let text = if self.json { report.json(&leaks) + "\n" } else { report.text(&leaks) };
+        let _ = std::io::stdout().write_all(text.as_bytes());
+        for leak in &leaks {
             eprintln!("rxline gateway: leak: {leak}");
         }
-        if report.leaks.is_empty() { Exit::Ok.into() } else { Exit::Failed.into() }
+        if leaks.is_empty() { Exit::Ok.into() } else { Exit::Failed.into() }
     }
 }

@@ -54,14 +54,14 @@ pub enum StartError {
 }
 
 /// How a gateway ended.
-#[derive(Clone, Debug)]
 pub struct Report {
     /// The last figures.
     pub stats: GatewayStats,
     /// How long the drain took.
     pub drained_in: Duration,
-    /// What should be empty or full and is not. Empty: nothing leaked.
-    pub leaks: Vec<String>,
+    /// Lists that should have been empty and were not, before the engine stopped.
+    unfinished: Vec<String>,
+    engine: engine::Report,
 }
 
 impl Gateway {
@@ -153,13 +153,12 @@ impl GatewayHandle {
             sleep(LOOK);
         }
         let drained_in = begun.elapsed();
-        let mut leaks = self.unfinished();
+        let unfinished = self.unfinished();
         let Self { listeners, clients, engine, shared, config, started } = self;
         drop((listeners, clients));
-        let report = engine.shutdown();
-        leaks.extend(report.leaks());
-        let stats = stats::read(&config, &shared, started.elapsed(), &report.stats);
-        Report { stats, drained_in, leaks }
+        let engine = engine.shutdown();
+        let stats = stats::read(&config, &shared, started.elapsed(), &engine.stats);
+        Report { stats, drained_in, unfinished, engine }
     }
 
     fn tell(&self, command: Command) {
@@ -198,10 +197,18 @@ impl GatewayHandle {
 }
 
 impl Report {
+    /// What should be empty or full and is not; nothing leaked if it is empty. Buffers that went to another engine of this
+    /// process, over a `memory:` wire, come home when that one stops: then ask after the last one.
+    pub fn leaks(&self) -> Vec<String> {
+        let mut leaks = self.unfinished.clone();
+        leaks.extend(self.engine.leaks());
+        leaks
+    }
+
     /// For people: what was done, by whom, and whether everything came home.
-    pub fn text(&self) -> String {
+    pub fn text(&self, leaks: &[String]) -> String {
         let calls = &self.stats.calls;
-        let home = match self.leaks.len() {
+        let home = match leaks.len() {
             0 => "every buffer home, every list empty".to_string(),
             n => format!("{n} leaks"),
         };
@@ -225,7 +232,7 @@ impl Report {
     }
 
     /// The same as one line of JSON: the last figures, and how it ended.
-    pub fn json(&self) -> String {
+    pub fn json(&self, leaks: &[String]) -> String {
         #[derive(Serialize)]
         struct Closing<'a> {
             closing: bool,
@@ -234,8 +241,8 @@ impl Report {
             #[serde(flatten)]
             stats: &'a GatewayStats,
         }
-        let (seconds, leaks) = (self.drained_in.as_secs_f64(), &self.leaks[..]);
-        let closing = Closing { closing: true, drained_in_seconds: seconds, leaks, stats: &self.stats };
+        let drained_in_seconds = self.drained_in.as_secs_f64();
+        let closing = Closing { closing: true, drained_in_seconds, leaks, stats: &self.stats };
         serde_json::to_string(&closing).expect("plain data")
     }
 }

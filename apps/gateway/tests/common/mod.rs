@@ -156,7 +156,8 @@ impl Net {
         drop((client, serving));
         let report = gateway.drain(limit, |_| true);
         let ends = [client_engine.shutdown(), servers.shutdown()];
-        assert_eq!(report.leaks, [""; 0], "{}", report.text());
+        let leaks = report.leaks();
+        assert_eq!(leaks, [""; 0], "{}", report.text(&leaks));
         for end in ends {
             assert_eq!(end.leaks(), [""; 0]);
         }
