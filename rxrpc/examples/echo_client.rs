@@ -4,7 +4,7 @@
 //! our address, gateway, the service's address, the request.
 
 use rxrpc::engine::Engine;
-use rxrpc::{ServiceId, StartRx};
+use rxrpc::{RxExt, ServiceId};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();

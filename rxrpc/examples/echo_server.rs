@@ -4,7 +4,7 @@
 //! address: `ip addr add 192.0.2.1/24 dev echo0`.
 
 use rxrpc::engine::Engine;
-use rxrpc::{Security, ServiceId, StartRx};
+use rxrpc::{RxExt, Security, ServiceId};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);

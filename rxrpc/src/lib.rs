@@ -4,7 +4,7 @@
 //!
 //! ```
 //! use rxrpc::engine::Engine;
-//! use rxrpc::{Security, ServiceId, StartRx};
+//! use rxrpc::{Security, ServiceId, RxExt};
 //!
 //! let engine = Engine::builder().port("memory:doc").address("192.0.2.10/24").start_rx()?;
 //! let service = engine.rx().bind("192.0.2.10:7009", ServiceId(147))?.security(Security::none())?;
@@ -81,7 +81,7 @@ pub use event::Event;
 pub use handler::{EVENTS_PER_TURN, RxCommand, RxHandler};
 pub use id::{BundleId, CallId, ConnId, LocalId, PeerId};
 pub use socket::{
-    Call, Client, RxEngine, RxSocket, Security, Service, ServiceId, SocketApp, SocketConfig, StartRx,
+    Call, Client, RxEngine, RxExt, RxSocket, Security, Service, ServiceId, SocketApp, SocketConfig,
 };
 pub use stats::{PACKET_TYPES, RxStats};
 pub use transfer::Recv;

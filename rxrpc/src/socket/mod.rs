@@ -42,7 +42,7 @@ pub use config::SocketConfig;
 pub use error::{AcceptFailed, BindFailed, CallFailed};
 pub use inline::ServedCall;
 pub use message::Message;
-pub use rx_engine::{IntoAddr, RxApi, RxEngine, StartRx};
+pub use rx_engine::{IntoAddr, RxApi, RxEngine, RxExt};
 pub use rx_socket::RxSocket;
 pub use service::{InlineServing, Service};
 

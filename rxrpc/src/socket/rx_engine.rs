@@ -21,7 +21,7 @@ use crate::handler::RxHandler;
 use crate::{EndpointConfig, RxControl};
 
 /// Starts engines that speak Rx.
-pub trait StartRx {
+pub trait RxExt {
     /// Starts the engine with the socket API of Rx on its cores, within the default limits.
     fn start_rx(self) -> Result<RxEngine, StartError>;
 
@@ -29,7 +29,7 @@ pub trait StartRx {
     fn start_rx_with(self, config: SocketConfig) -> Result<RxEngine, StartError>;
 }
 
-impl StartRx for Builder {
+impl RxExt for Builder {
     fn start_rx(self) -> Result<RxEngine, StartError> {
         self.start_rx_with(SocketConfig::default())
     }

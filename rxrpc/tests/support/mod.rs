@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rxrpc::engine::Engine;
 use rxrpc::socket::CallFailed;
-use rxrpc::{CallOptions, Client, RxEngine, Service, ServiceId, SocketConfig, StartRx, Target};
+use rxrpc::{CallOptions, Client, RxEngine, RxExt, Service, ServiceId, SocketConfig, Target};
 
 pub const SERVICE: ServiceId = ServiceId(147);
 pub const LONG: Duration = Duration::from_secs(20);

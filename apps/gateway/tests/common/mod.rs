@@ -6,7 +6,7 @@ use std::time::Duration;
 use engine::Engine;
 use gateway::{Gateway, GatewayHandle, Report};
 use rxrpc::socket::{CallFailed, InlineServing, ServedCall};
-use rxrpc::{Client, RxEngine, ServiceId, StartRx};
+use rxrpc::{Client, RxEngine, RxExt, ServiceId};
 
 pub const SERVICE: ServiceId = ServiceId(147);
 
