@@ -1,7 +1,6 @@
 //! An Rx service that answers each request with itself.
 //!
-//! `cargo run --release --example echo_server -- tap:echo0 192.0.2.10/24`, then give the kernel's end of the tap an
-//! address: `ip addr add 192.0.2.1/24 dev echo0`.
+//! `cargo run --release --example echo_server -- tap:echo0 192.0.2.10/24`; `echo_client` says how to call it.
 
 use rxrpc::engine::Engine;
 use rxrpc::{RxExt, Security, ServiceId};
