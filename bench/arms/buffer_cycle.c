@@ -3,7 +3,8 @@
  * One cycle: take a buffer from the pool, write 64 bytes, put it through a single-producer single-consumer ring, read,
  * give it back. pmd's example `buffer_cycle` does the same with its own pool and ring, and reports the same figures.
  *
- * usage: buffer_cycle          prints one JSON object: the median of 9 rounds, and the best and the worst
+ * usage: buffer_cycle [LCORES]  prints one JSON object: the median of 9 rounds, and the best and the worst. LCORES is for
+ *                               EAL: 0@3 is CPU 3; 0 if not given
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,11 +60,10 @@ static int ascending(const void *a, const void *b)
 int main(int argc, char **argv)
 {
     char *eal[] = {argv[0], "--no-huge", "--no-pci", "--no-shconf", "--no-telemetry", "--log-level=error", "-m", "256",
-                   "--lcores", "0"};
+                   "--lcores", argc > 1 ? argv[1] : "0"};
     double ns[ROUNDS];
     volatile unsigned char sum = 0;
     int round, burst;
-    (void)argc;
     if (rte_eal_init(sizeof eal / sizeof *eal, eal) < 0)
         return 3;
     pool = rte_pktmbuf_pool_create("pool", BUFFERS, CACHE, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);

@@ -4,11 +4,16 @@
 //! round. It judges the median of those ratios, never a figure by itself. Deliberately absent: averages, and figures
 //! carried over from another run or another machine.
 
+mod arms;
+mod busy;
 mod compare;
 mod machine;
+mod memory;
 mod report;
 mod rounds;
+mod rpc;
 mod stats;
+mod testpmd;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,7 +39,26 @@ pub struct Bench {
 }
 
 /// All of them.
-pub const ALL: &[Bench] = &[];
+pub const ALL: &[Bench] = &[
+    Bench {
+        name: "buffer-cycle",
+        about: "alloc, write 64 B, ring, read, free on one core; against DPDK's rte_ring and rte_mempool in C",
+        minutes: 20,
+        run: memory::buffer_cycle,
+    },
+    Bench {
+        name: "forward-memory",
+        about: "forwarding over memory with addresses swapped; against dpdk-testpmd macswap on net_ring",
+        minutes: 20,
+        run: memory::forward,
+    },
+    Bench {
+        name: "rxperf",
+        about: "Rx calls over veth, directly and through the gateway; against OpenAFS's Rx library",
+        minutes: 30,
+        run: rpc::rxperf,
+    },
+];
 
 /// What to measure and what to do with it.
 #[derive(clap::Args)]
