@@ -43,7 +43,8 @@ impl<H: Handler> CoreSeed<H> {
     pub fn build(self) -> Core<H> {
         let CoreSeed { make, inbox, mut state, pool, sockets, idle } = self;
         let mut pool = pool.claim();
-        if state.core == 0 {
+        // A raw handler has the wire to itself: its stack says nothing.
+        if state.core == 0 && !H::RAW {
             state.stack.announce(Clock::now(), &mut pool, &mut state.out);
         }
         let handler = make(Clock::now());
