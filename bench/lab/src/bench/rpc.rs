@@ -14,7 +14,7 @@ use super::busy::busy_seconds;
 use super::compare::{Comparison, Side};
 use super::rounds::{Arm, Orders, Rounds};
 use crate::cargo::build_rxline;
-use crate::fault::{Result, ensure};
+use crate::fault::{Context, Result, ensure};
 use crate::gateway::{Gateway, Plan, RXPERF};
 use crate::net::{FRONT, Net, Wire, server};
 use crate::ns::Netns;
@@ -122,6 +122,14 @@ impl Stage<'_> {
     fn openafs(&self) -> Result<Figures> {
         let serve = pinned(Cmd::new(&self.afs).arg("server"), self.cpus[1]);
         let mut serving = within(&self.net.servers[0], serve).start(self.cx, "afs-server")?;
+        self.cx.wait_for("OpenAFS's Rx has its socket", Duration::from_secs(10), || {
+            serving.must_live()?;
+            let sockets = self.net.servers[0].within(|| {
+                let path = "/proc/thread-self/net/udp";
+                std::fs::read_to_string(path).context(|| format!("read {path}"))
+            })?;
+            Ok(sockets.contains(&format!(":{:04X} ", RXPERF.0)).then_some(()))
+        })?;
         let client = |load: &Load| {
             let words =
                 [load.seconds as usize, load.in_flight, 64, load.reply_bytes].map(|word| word.to_string());
@@ -154,7 +162,13 @@ impl Stage<'_> {
         let words =
             ["rxperf", "server", "--port", "af_packet:v0", "--address", &address, "--json", "--cores"];
         let command = Cmd::new(&self.rxline).args(words).arg(cpu.to_string());
-        within(&self.net.servers[0], command).start(self.cx, "rxperf-server")
+        let mut serving = within(&self.net.servers[0], command).start(self.cx, "rxperf-server")?;
+        // Its first figures: from then on nobody is told that the port has no socket.
+        self.cx.wait_for("the rxperf server prints figures", Duration::from_secs(10), || {
+            serving.must_live()?;
+            Ok(serving.stdout().contains('\n').then_some(()))
+        })?;
+        Ok(serving)
     }
 
     fn client(&self, ns: &Netns, port: (&str, &str), to: SocketAddrV4, cpu: usize, load: &Load) -> Cmd {
