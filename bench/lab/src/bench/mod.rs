@@ -143,6 +143,5 @@ fn verdict(report: &Report, check: bool) -> ExitCode {
     for (name, why) in report.failed.iter().filter(|_| !check) {
         println!("{name} failed: {why}");
     }
-    let failed = !report.failed.is_empty() || (check && !missed.is_empty());
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if report.fails(check) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -60,6 +60,11 @@ impl Report {
         missed.chain(failed).collect()
     }
 
+    /// Whether the run ends with an error: a missed bar is one only where bars are checked, a bench without figures always.
+    pub fn fails(&self, check: bool) -> bool {
+        !self.failed.is_empty() || (check && !self.missed().is_empty())
+    }
+
     /// By how much absolute bars stretch on this machine: what the buffer cycle in C takes, where 17 ns is 1.
     pub fn scale(&self) -> Option<f64> {
         let cycle = self.comparisons.iter().find(|line| line.comparison.what == "buffer-cycle")?;
@@ -148,6 +153,18 @@ mod tests {
         report.failed.push(("other".into(), "it broke".into()));
         let expected = ["thing against theirs: 2.00x, the bar is <= 1.2x", "other: no figures: it broke"];
         assert_eq!(report.missed(), expected);
+    }
+
+    #[test]
+    fn a_missed_bar_fails_a_check_and_a_bench_without_figures_fails_always() {
+        let with = |ours| report(vec![comparison(&[ours], &[1.0], Some(Bar::AtMost(1.2)))]);
+        assert_eq!(
+            [with(1.0).fails(true), with(2.0).fails(true), with(2.0).fails(false)],
+            [false, true, false]
+        );
+        let mut broken = with(1.0);
+        broken.failed.push(("other".into(), "it broke".into()));
+        assert!(broken.fails(false));
     }
 
     #[test]
