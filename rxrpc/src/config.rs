@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Payload of a DATA packet on a 1,500-byte path: what OpenAFS sends and what a jumbogram's sub-packets have.
-pub const PACKET_PAYLOAD: usize = 1412;
+/// Payload of a DATA packet on a 1,500-byte path: what OpenAFS sends outside jumbograms, so that a packet passed on stays one packet.
+pub const PACKET_PAYLOAD: usize = 1416;
 
 /// What an endpoint may use and how long it waits. The defaults are Linux's and OpenAFS's where they have one.
 #[derive(Clone, Debug)]

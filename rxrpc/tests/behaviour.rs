@@ -205,7 +205,7 @@ fn sends_are_gathered_into_full_packets() {
     }
     rx.send(t.now, pool, call, &[], false).unwrap();
     let lens: Vec<usize> = t.sent().iter().map(|sent| sent.body.len()).collect();
-    assert_eq!(lens, [1412, 1412, 1412, 1412, 1412, 1412, 1412, 116]);
+    assert_eq!(lens, [1416, 1416, 1416, 1416, 1416, 1416, 1416, 88]);
     assert_eq!(t.node.rx.call(call).unwrap().state, CallState::ServiceAwaitAck);
 }
 

@@ -51,7 +51,7 @@ fn faults(rtt_ms: u64, loss: f64) -> Faults {
 
 /// What the window allows, in megabytes a second.
 fn limit(rtt_ms: u64) -> f64 {
-    255.0 * 1412.0 / 1e6 / (rtt_ms as f64 / 1e3)
+    255.0 * f64::from(rxrpc::PACKET_PAYLOAD as u32) / 1e6 / (rtt_ms as f64 / 1e3)
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn loss_costs_what_halving_costs_and_no_timeouts() {
     // The square-root law for Reno with an ACK for every second packet: about 0.87 packets a round trip / sqrt(loss).
     for (loss, packets) in [(0.001, 27.0), (0.01, 8.7)] {
         let (rate, _) = bulk(4_000_000, faults(10, loss));
-        let law = packets * 1412.0 / 1e6 / 0.010;
+        let law = packets * f64::from(rxrpc::PACKET_PAYLOAD as u32) / 1e6 / 0.010;
         assert!(rate >= 0.8 * law, "{rate:.2} MB/s where the law says {law:.2} at {loss} loss");
     }
 }

@@ -74,6 +74,8 @@ figures! {
     client_aborted,
     /// The client was lost in mid-call.
     client_lost,
+    /// The whole reply was sent and the client left without acknowledging its end, as OpenAFS's commands do that exit with it.
+    client_left,
     /// Refused: no backend alive.
     refused_dead,
     /// Refused: every backend has as many calls in flight as it may.
@@ -103,6 +105,6 @@ impl CallFigures {
 
     /// Every call that came in is in progress or has ended in exactly one way. Holds when the cores stand still.
     pub fn closes(&self) -> bool {
-        self.accepted == self.in_progress + self.succeeded + self.failed() + self.refused()
+        self.accepted == self.in_progress + self.succeeded + self.client_left + self.failed() + self.refused()
     }
 }

@@ -269,10 +269,18 @@ impl Forwarder {
         let figure: Figure = match completion {
             Completion::Succeeded => |figures| &figures.succeeded,
             Completion::RemoteAbort(_) => |figures| &figures.client_aborted,
+            _ if self.reply_was_sent(io, index) => |figures| &figures.client_left,
             _ => |figures| &figures.client_lost,
         };
         self.end_backend(io, index, completion.abort_code(), Outcome::Cancelled);
         self.remove(io, index, figure);
+    }
+
+    /// Whether every byte of the reply went to the client, and its end.
+    fn reply_was_sent(&mut self, io: &mut Io<'_>, index: usize) -> bool {
+        let pair = self.pairs.get_mut(index);
+        let sent = io.endpoint.call(pair.client).map(|call| call.bytes_sent);
+        pair.reply.ended && sent == Some(pair.reply.given)
     }
 
     fn backend_complete(&mut self, io: &mut Io<'_>, index: usize, completion: Completion) {
@@ -353,12 +361,14 @@ fn offer(io: &mut Io<'_>, to: CallId, flow: &mut Flow, data: Mbuf, more: bool) -
     match io.endpoint.send_mbuf(io.now, io.pool, to, data, more) {
         Ok(None) => {
             flow.ended = !more;
+            flow.given += offered;
             offered
         }
         Ok(Some(rest)) => {
-            let left = rest.len() as u64;
+            let taken = offered - rest.len() as u64;
             flow.held = Some((rest, more));
-            offered - left
+            flow.given += taken;
+            taken
         }
         Err(CallError::ReplyBegun) => {
             // The backend answers before it has read everything: the rest of the request is not wanted.

@@ -214,12 +214,13 @@ impl Report {
         };
         format!(
             "drained in {:.1} s after {:.1} s of service\n\
-             calls: {} in, {} forwarded, {} failed ({} aborted by backends, {} by clients, {} lost with their backend, {} with their client, \
+             calls: {} in, {} forwarded ({} unacknowledged), {} failed ({} aborted by backends, {} by clients, {} lost with their backend, {} with their client, \
              {} cut off), {} refused\n{}{home}\n",
             self.drained_in.as_secs_f64(),
             self.stats.seconds,
             calls.accepted,
-            calls.succeeded,
+            calls.succeeded + calls.client_left,
+            calls.client_left,
             calls.failed(),
             calls.backend_aborted,
             calls.client_aborted,

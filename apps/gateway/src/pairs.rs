@@ -36,6 +36,8 @@ pub(crate) struct Flow {
     pub all_taken: bool,
     /// Everything, the end included, was given to the receiving side; or it wants no more.
     pub ended: bool,
+    /// Bytes given to the receiving side.
+    pub given: u64,
 }
 
 impl Pair {

@@ -205,7 +205,7 @@ impl GatewayStats {
         let _ = writeln!(
             out,
             "ended    {:>9} ok {:>9} aborted by backends {:>7} by clients {:>7} lost {:>7} refused",
-            calls.succeeded,
+            calls.succeeded + calls.client_left,
             calls.backend_aborted,
             calls.client_aborted,
             calls.backend_failed + calls.client_lost + calls.drained,

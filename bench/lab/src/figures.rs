@@ -38,6 +38,8 @@ pub struct Calls {
     pub client_aborted: u64,
     /// The client was lost.
     pub client_lost: u64,
+    /// The whole reply was sent to it, and it left without a word.
+    pub client_left: u64,
     /// No backend was alive.
     pub refused_dead: u64,
     /// Every backend had as many as it may.
@@ -139,7 +141,7 @@ impl Figures {
 impl Calls {
     /// Over all ways of ending.
     pub fn ended(&self) -> u64 {
-        self.succeeded + self.unwell() + self.backend_aborted
+        self.succeeded + self.client_left + self.unwell() + self.backend_aborted
     }
 
     /// Ended otherwise than by a reply or by the server's own abort.
