@@ -99,14 +99,14 @@ fn through_the_gateway(cx: &Cx<'_>, wire: Wire, front: &str) -> Result {
 
 /// Every call was passed on and answered; only the server aborted, and as often as it does without us.
 ///
-/// On a bad line a client that has its answer is gone before it hears that its last ACK was lost. For the gateway that is a
-/// lost client, although the client got everything.
+/// Now and then one of OpenAFS's clients ends without the last ACK of its last call, although it has the whole reply. For
+/// the gateway, whose packets are then refused, that is a lost client; on a bad line there are more of them.
 fn judge(figures: &Figures, aborts: u64, bad_line: bool) -> Result {
     figures.must_close()?;
     let calls = &figures.calls;
     // 300 users, 30 groups, 200 memberships and the rest are a call each at least.
     ensure!(calls.accepted > 700, "only {} calls came through: {calls:?}", calls.accepted);
-    let excused = if bad_line { calls.client_lost.min(calls.accepted / 20) } else { 0 };
+    let excused = calls.client_lost.min(calls.accepted / if bad_line { 20 } else { 100 });
     ensure!(calls.unwell() == excused, "calls were lost or refused: {calls:?}");
     ensure!(calls.backend_aborted == aborts, "{} aborts passed on, not {aborts}", calls.backend_aborted);
     Ok(())
