@@ -32,7 +32,8 @@ pub fn of_the_gateway(cx: &Cx<'_>) -> Result {
     // ptserver's replies come without jumbograms, of which tshark would see the first packet alone.
     let lines: Vec<_> = script::reads().into_iter().filter(|line| line.tool == "pts").collect();
     Client::new(cx, &net.client, "gateway", FRONT)?.run(cx, "gateway", &lines)?;
-    cx.pause(Duration::from_secs(2))?; // delayed ACKs
+    // Delayed ACKs, and what a server of OpenAFS sends again when one came late: its timer takes up to four seconds.
+    cx.pause(Duration::from_secs(5))?;
 
     let stats = ask(cx, &net.client, FRONT, &["-rxstats", "-noconns"])?;
     let connections = ask(cx, &net.client, FRONT, &["-allconnections"])?;
