@@ -1,45 +1,12 @@
 //! A counting allocator proves it: receiving, echoing and delivering datagrams allocates and frees nothing.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
+
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use counting::{counts, operations};
 use engine::{Engine, Idle, Outcome};
-
-struct Counting;
-
-/// Allocations and frees of the polling thread.
-static OPERATIONS: AtomicU64 = AtomicU64::new(0);
-
-thread_local! {
-    /// Set by the service, which runs on the polling thread that both engines share.
-    static POLLS: Cell<bool> = const { Cell::new(false) };
-}
-
-fn count() {
-    if POLLS.get() {
-        OPERATIONS.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        count();
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn steady_traffic_allocates_nothing_on_the_cores() {
@@ -50,7 +17,8 @@ fn steady_traffic_allocates_nothing_on_the_cores() {
     };
     let (server, client) = (start(1), start(2));
     let _service = server.udp().serve(addr("192.0.2.1:7"), |cx, _, datagram| {
-        POLLS.set(true);
+        // The service runs on the polling thread that both engines share.
+        counts(true);
         if datagram.payload.len() == 1 {
             drop(std::hint::black_box(Box::new(1)));
         }
@@ -69,13 +37,10 @@ fn steady_traffic_allocates_nothing_on_the_cores() {
     let rounds = |n: usize| (0..n).for_each(|i| round(if i % 10 == 0 { 4000 } else { 100 }));
     rounds(200);
     round(1);
-    assert!(
-        OPERATIONS.load(Ordering::Relaxed) >= 2,
-        "the counter must see what the service allocates for one byte"
-    );
-    let before = OPERATIONS.load(Ordering::Relaxed);
+    assert!(operations() >= 2, "the counter must see what the service allocates for one byte");
+    let before = operations();
     rounds(2000);
     std::thread::sleep(Duration::from_millis(20));
     rounds(100);
-    assert_eq!(OPERATIONS.load(Ordering::Relaxed) - before, 0, "allocations and frees on polling threads");
+    assert_eq!(operations() - before, 0, "allocations and frees on polling threads");
 }

@@ -1,42 +1,13 @@
 //! A counting allocator proves it: whatever strangers send, the stack's tables never grow after its creation. They
 //! are hash maps; deleted entries must be cleared out in place.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
+
 use std::net::Ipv6Addr;
 
+use counting::{counts, operations};
 use engine::stack::{Limits, Outbox, PortConfig, Stack, StackConfig, Verdict};
 use pmd::{Checksum, Instant, MacAddr, Pool, PoolConfig};
-
-struct Counting;
-
-thread_local! {
-    static COUNTS: Cell<bool> = const { Cell::new(false) };
-    static OPERATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    if COUNTS.get() {
-        OPERATIONS.set(OPERATIONS.get() + 1);
-    }
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        count();
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const OURS: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -70,7 +41,7 @@ fn receive(stack: &mut Stack, now: Instant, frame: &[u8], pool: &mut Pool, out: 
     let mut frame = pool.copy_from(frame).unwrap();
     // As from a sender on this machine: the checksums of ICMP are not filled in.
     frame.meta_mut().checksum = Checksum::Partial;
-    COUNTS.set(true);
+    counts(true);
     let verdict = stack.demux(now, 0, frame, pool, out);
     let taken = !matches!(verdict, Verdict::Drop(..));
     drop(verdict);
@@ -78,7 +49,7 @@ fn receive(stack: &mut Stack, now: Instant, frame: &[u8], pool: &mut Pool, out: 
     out.frames(0).clear();
     while out.pop_unreachable().is_some() {}
     out.take_tally();
-    COUNTS.set(false);
+    counts(false);
     taken
 }
 
@@ -99,11 +70,11 @@ fn strangers_make_no_table_grow() {
             );
         }
     }
-    assert_eq!(OPERATIONS.get(), 0, "allocations and frees inside the stack");
-    COUNTS.set(true);
+    assert_eq!(operations(), 0, "allocations and frees inside the stack");
+    counts(true);
     drop(std::hint::black_box(Box::new(1)));
-    COUNTS.set(false);
-    assert_eq!(OPERATIONS.get(), 2, "the counter counts");
+    counts(false);
+    assert_eq!(operations(), 2, "the counter counts");
     stack.clear(&mut out);
     drop(out);
     assert_eq!(pool.available(), pool.capacity());
