@@ -83,7 +83,7 @@ impl Captured {
     pub fn aborts(&self, cx: &Cx<'_>) -> Result<Aborts> {
         let names = ["rx.abort_code", "rx.epoch", "rx.cid", "rx.callnumber", "udp.srcport", "udp.dstport"];
         let mut calls = BTreeMap::new();
-        for row in self.fields(cx, "rx.type == 4", &names)? {
+        for row in self.fields(cx, &sent("rx.type == 4"), &names)? {
             let number = row[0].parse::<i64>();
             let number = number.map_err(|_| Fault::Check(format!("tshark printed an ABORT as {row:?}")))?;
             // Some versions print it with its sign, some without.
@@ -107,6 +107,12 @@ impl Captured {
     pub fn count(&self, cx: &Cx<'_>, filter: &str) -> Result<usize> {
         Ok(tshark(&self.file).args(["-Y", filter]).ok(cx)?.stdout.lines().count())
     }
+}
+
+/// Narrows a display filter to packets that were sent themselves: tshark also shows fields of the packet that an ICMP error
+/// quotes, so that one reply to a port that its client has left would count as a second packet, in the other direction.
+pub fn sent(filter: &str) -> String {
+    format!("({filter}) && !icmp && !icmpv6")
 }
 
 /// The AFS dissector on top of Rx is off: it takes the first packet of a long call for the whole of it and calls what it

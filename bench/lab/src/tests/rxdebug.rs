@@ -15,7 +15,7 @@ use crate::openafs::client::Client;
 use crate::openafs::servers::Servers;
 use crate::openafs::{PROTECTION, script, seed};
 use crate::step::Cx;
-use crate::tshark::{Capture, Captured};
+use crate::tshark::{Capture, Captured, sent};
 
 /// What OpenAFS's rxdebug prints about the gateway is what tshark saw on its two wires.
 pub fn of_the_gateway(cx: &Cx<'_>) -> Result {
@@ -51,7 +51,7 @@ fn compare_counters(cx: &Cx<'_>, stats: &str, front: &Captured, back: &Captured)
         let told = counters(stats, head)?;
         for (name, kind) in [("data", 1), ("ack", 2), ("abort", 4)] {
             let seen = |captured: &Captured, address: Ipv4Addr| {
-                captured.count(cx, &format!("rx.type == {kind} && ip.{direction} == {address}"))
+                captured.count(cx, &sent(&format!("rx.type == {kind} && ip.{direction} == {address}")))
             };
             let seen = seen(front, FRONT)? + seen(back, BACK)?;
             let told = told.get(name).copied().unwrap_or_default();
@@ -87,7 +87,7 @@ fn port_and_cuid(row: &[String]) -> Option<String> {
 
 /// DATA from clients.
 fn requests() -> String {
-    format!("rx.type == 1 && ip.dst == {FRONT}")
+    sent(&format!("rx.type == 1 && ip.dst == {FRONT}"))
 }
 
 /// `Peer at host 10.61.1.2, port 46732`
