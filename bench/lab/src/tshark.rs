@@ -103,6 +103,16 @@ impl Captured {
         Ok(told.lines().map(|line| line.split('\t').map(str::to_string).collect()).collect())
     }
 
+    /// Puts every packet that fits a display filter into the log, for who must find out what was wrong.
+    pub fn list(&self, cx: &Cx<'_>, filter: &str) -> Result {
+        let names = ["frame.time_relative", "ip.src", "udp.srcport", "ip.dst", "udp.dstport", "rx.cid"];
+        let names = names.iter().chain(&["rx.callnumber", "rx.seq", "rx.serial", "rx.flags"]);
+        for row in self.fields(cx, filter, &names.copied().collect::<Vec<_>>())? {
+            cx.log.line(row.join(" "));
+        }
+        Ok(())
+    }
+
     /// How many packets fit a display filter.
     pub fn count(&self, cx: &Cx<'_>, filter: &str) -> Result<usize> {
         Ok(tshark(&self.file).args(["-Y", filter]).ok(cx)?.stdout.lines().count())

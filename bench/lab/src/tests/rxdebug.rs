@@ -50,12 +50,16 @@ fn compare_counters(cx: &Cx<'_>, stats: &str, front: &Captured, back: &Captured)
     for (head, direction) in [("packets read:", "dst"), ("packets sent:", "src")] {
         let told = counters(stats, head)?;
         for (name, kind) in [("data", 1), ("ack", 2), ("abort", 4)] {
-            let seen = |captured: &Captured, address: Ipv4Addr| {
-                captured.count(cx, &sent(&format!("rx.type == {kind} && ip.{direction} == {address}")))
-            };
-            let seen = seen(front, FRONT)? + seen(back, BACK)?;
+            let filter =
+                |address: Ipv4Addr| sent(&format!("rx.type == {kind} && ip.{direction} == {address}"));
+            let (front_filter, back_filter) = (filter(FRONT), filter(BACK));
+            let seen = front.count(cx, &front_filter)? + back.count(cx, &back_filter)?;
             let told = told.get(name).copied().unwrap_or_default();
             cx.log.line(format!("{head} {name} {told}, seen on the wires {seen}"));
+            if told != seen as u64 {
+                front.list(cx, &front_filter)?;
+                back.list(cx, &back_filter)?;
+            }
             ensure!(told == seen as u64, "{head} {name} {told}, but {seen} were on the wires");
             ensure!(kind == 4 || seen > 0, "no {name} packet was on the wires");
         }
