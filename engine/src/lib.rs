@@ -32,6 +32,7 @@ mod socket;
 pub mod stack;
 mod start_error;
 pub mod stats;
+mod sync;
 mod table;
 pub mod timer;
 mod udp;

@@ -2,16 +2,15 @@
 //!
 //! SPSC rings themselves are rtrb's. Producers' sides may take a mutex; the core's side never does.
 
-use std::cell::UnsafeCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::rcu::ReadGuard;
+use crate::sync::{AtomicBool, Mutex, Ordering, UnsafeCell, fence};
 use crate::wq::{Barrier, SocketWq};
 
 /// Wakes a sleeping core. The core: [`prepare`](Self::prepare), look once more for work, block on [`fd`](Self::fd),
@@ -189,7 +188,7 @@ impl<T> Mailbox<T> {
             return Err(value);
         }
         // SAFETY: the slot is empty, so it is the producer's, and the caller is the only producer.
-        unsafe { *self.value.get() = Some(value) };
+        self.value.with_mut(|slot| unsafe { *slot = Some(value) });
         // Release: pairs with the acquire in `take`.
         self.full.store(true, Ordering::Release);
         Ok(())
@@ -205,7 +204,7 @@ impl<T> Mailbox<T> {
             return None;
         }
         // SAFETY: the slot is full, so it is the consumer's, and the caller is the only consumer.
-        let value = unsafe { (*self.value.get()).take() };
+        let value = self.value.with_mut(|slot| unsafe { (*slot).take() });
         self.full.store(false, Ordering::Release);
         value
     }

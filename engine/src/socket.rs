@@ -6,10 +6,9 @@
 //!
 //! A queue costs its header and no memory of its own: datagrams wait linked through their buffers.
 
-use std::cell::UnsafeCell;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
 
 use crossbeam_utils::CachePadded;
 use pmd::{Mbuf, MbufList, STRIDE};
@@ -17,6 +16,7 @@ use pmd::{Mbuf, MbufList, STRIDE};
 use crate::rcu::{self, RcuCell, ReadGuard};
 use crate::ring::Mailbox;
 use crate::stack::NetError;
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, UnsafeCell, fence};
 use crate::table::{Key, Unpublished};
 use crate::wq::{Barrier, SocketWq};
 
@@ -263,7 +263,7 @@ impl Socket {
         assert_eq!(token.engine, self.engine, "a socket of another engine");
         // SAFETY: the token is this core's only one in this engine (see `tokens`) and is borrowed exclusively for as long as the result
         // lives; but for it, only `drain` gets here, after the last core is gone.
-        unsafe { &mut *self.queues[token.core].core.get() }
+        self.queues[token.core].core.with_mut(|side| unsafe { &mut *side })
     }
 
     // ---- the readers' side ----
@@ -322,7 +322,7 @@ impl Socket {
             // SAFETY: the reader lock is held.
             drop(unsafe { queue.mailbox.take() });
             // SAFETY: no core can reach the socket any more (the caller's promise), so its side is ours under the reader lock.
-            unsafe { (*queue.core.get()).pending.clear() };
+            queue.core.with_mut(|side| unsafe { (*side).pending.clear() });
             let pushed = queue.pushed.load(Ordering::Relaxed);
             account(core, pushed.wrapping_sub(queue.taken.swap(pushed, Ordering::Relaxed)));
         }

@@ -15,17 +15,15 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering, fence};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::thread::futex;
-use rustix::time::Timespec;
 
 use crate::rcu::ReadGuard;
+use crate::sync::{AtomicU32, Futex, Mutex, Ordering, fence};
 
 /// One sleeping thread; the count is in the bits below [`TASKS`].
 const THREAD: u32 = 1;
@@ -54,8 +52,8 @@ impl Barrier {
 pub struct SocketWq {
     /// Who waits: a count of threads and two flags. Zero: nobody.
     interest: AtomicU32,
-    /// The futex: changes with every wake-up of threads.
-    round: AtomicU32,
+    /// Changes with every wake-up of threads.
+    round: Futex,
     tasks: Mutex<ArrayVec<Waker, TASKS_MAX>>,
     event: OnceLock<OwnedFd>,
 }
@@ -99,9 +97,7 @@ impl SocketWq {
             tasks.into_iter().for_each(Waker::wake);
         }
         if interest & !(EVENT | TASKS) != 0 {
-            // Release: a thread that sees the new round sees the condition too.
-            self.round.fetch_add(1, Ordering::Release);
-            let _ = futex::wake(&self.round, futex::Flags::PRIVATE, i32::MAX as u32);
+            self.round.advance();
         }
     }
 
@@ -119,18 +115,13 @@ impl SocketWq {
     /// Blocks the thread until `condition` yields something or `deadline` passes (`None`). A deadline of `None` never passes.
     pub fn wait<R>(&self, deadline: Option<Instant>, mut condition: impl FnMut() -> Option<R>) -> Option<R> {
         loop {
-            let round = self.round.load(Ordering::Acquire);
+            let round = self.round.value();
             self.join(THREAD);
             let result = condition();
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let expired = left == Some(Duration::ZERO);
             if result.is_none() && !expired {
-                let timeout = left.map(|left| Timespec {
-                    tv_sec: left.as_secs() as i64,
-                    tv_nsec: left.subsec_nanos().into(),
-                });
-                // Every outcome (woken, round changed, interrupted, timed out) leads to another look at the condition.
-                let _ = futex::wait(&self.round, futex::Flags::PRIVATE, round, timeout.as_ref());
+                self.round.wait(round, left);
             }
             self.interest.fetch_sub(THREAD, Ordering::Relaxed);
             if result.is_some() || expired {
@@ -193,6 +184,7 @@ impl SocketWq {
 mod tests {
     use super::*;
     use crate::rcu;
+    use rustix::time::Timespec;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicUsize};
     use std::thread;
