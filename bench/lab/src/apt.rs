@@ -39,7 +39,8 @@ pub const FOR_BENCHES: &[Package] = &[
     package("libopenafs-dev", "OpenAFS's Rx library: the anchor of the rxperf bench"),
     package("libdpdk-dev", "rte_ring and rte_mempool: the anchor of the buffer cycle"),
     package("dpdk-dev", "dpdk-testpmd: the anchor of forwarding"),
-    package("pkg-config", "finds libdpdk"),
+    package("liburcu-dev", "liburcu's quiescent-state flavour: the anchor of the rcu bench"),
+    package("pkg-config", "finds libdpdk and liburcu"),
 ];
 
 /// Installs what is missing, saying what and why. Nothing to do: says nothing and needs no root.

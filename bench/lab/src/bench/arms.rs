@@ -30,15 +30,27 @@ pub fn example(cx: &Cx<'_>, name: &str) -> Result<PathBuf> {
     Ok(cx.host.target().join("release/examples").join(name))
 }
 
+/// The arms in Rust, which print one figure a run: the program of bench/micro.
+pub fn micro(cx: &Cx<'_>) -> Result<PathBuf> {
+    cargo(cx).args(["build", "--release", "--locked", "--package", "micro"]).run_to_log(cx)?;
+    Ok(cx.host.target().join("release/micro"))
+}
+
 /// The anchor of the buffer cycle, on DPDK's ring and pool.
 pub fn buffer_cycle(cx: &Cx<'_>) -> Result<PathBuf> {
+    with_package(cx, "buffer_cycle", "libdpdk")
+}
+
+/// An anchor in C, linked with what `pkg-config` knows as `package`.
+pub fn with_package(cx: &Cx<'_>, name: &str, package: &str) -> Result<PathBuf> {
     let flags = |which| -> Result<Vec<String>> {
-        let told = Cmd::new("pkg-config").args([which, "libdpdk"]).ok(cx)?.stdout;
+        let told = Cmd::new("pkg-config").args([which, package]).ok(cx)?.stdout;
         Ok(told.split_whitespace().map(String::from).collect())
     };
     // Debian's flags say -march=corei7; the last one counts.
     let before = flags("--cflags")?.into_iter().chain(["-march=native".into()]).collect::<Vec<_>>();
-    compile(cx, "buffer_cycle", &before, &flags("--libs")?)
+    let libraries = flags("--libs")?.into_iter().chain(["-lpthread".into()]).collect::<Vec<_>>();
+    compile(cx, name, &before, &libraries)
 }
 
 /// The anchor of rxperf, on OpenAFS's Rx library.

@@ -7,7 +7,11 @@ use serde::Serialize;
 use super::rounds::Orders;
 use super::stats::{Spread, ratios};
 
-/// What the median ratio of ours to the anchor has to be.
+/// What the absolute bars assume the C buffer cycle to take. ns.
+pub const REFERENCE_CYCLE: f64 = 17.0;
+
+/// What the median of the rounds has to be. The first two are of the ratio of ours to the anchor. The others are in the line's unit, and
+/// stretch with the buffer cycle in C of the same round, so that they ask the same of a slow machine as of a fast one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bar {
@@ -15,14 +19,23 @@ pub enum Bar {
     AtMost(f64),
     /// Rates: this much of the anchor's, or more.
     AtLeast(f64),
+    /// Ours: this or less.
+    Within(f64),
+    /// Ours: this or less above the anchor.
+    WithinOver(f64),
 }
 
 impl Bar {
-    fn met_by(self, ratio: f64) -> bool {
+    fn met_by(self, judged: f64) -> bool {
         match self {
-            Bar::AtMost(most) => ratio <= most,
-            Bar::AtLeast(least) => ratio >= least,
+            Bar::AtMost(most) | Bar::Within(most) | Bar::WithinOver(most) => judged <= most,
+            Bar::AtLeast(least) => judged >= least,
         }
+    }
+
+    /// Whether it stretches with the machine.
+    pub fn is_absolute(self) -> bool {
+        matches!(self, Bar::Within(_) | Bar::WithinOver(_))
     }
 }
 
@@ -31,6 +44,8 @@ impl fmt::Display for Bar {
         match self {
             Bar::AtMost(most) => write!(f, "<= {most:.1}x"),
             Bar::AtLeast(least) => write!(f, ">= {least:.1}x"),
+            Bar::Within(most) => write!(f, "<= {most:.1}"),
+            Bar::WithinOver(most) => write!(f, "<= anchor + {most:.1}"),
         }
     }
 }
@@ -59,6 +74,8 @@ pub struct Comparison {
     pub anchor: Side,
     /// None: this comparison tells, and does not judge.
     pub bar: Option<Bar>,
+    /// The buffer cycle in C in the same rounds, ns, where the bar is absolute; else nothing.
+    pub cycles: Vec<f64>,
     /// In which order they were measured.
     pub orders: Orders,
 }
@@ -91,11 +108,29 @@ impl Comparison {
         ratios(&self.ours.figures, &self.anchor.figures)
     }
 
-    /// Whether the median of the ratios meets the bar.
+    /// What the bar judges, round by round.
+    fn judged(&self, bar: Bar) -> Vec<f64> {
+        let stretched = |figures: &mut dyn Iterator<Item = f64>| -> Vec<f64> {
+            figures.zip(&self.cycles).map(|(figure, cycle)| figure / (cycle / REFERENCE_CYCLE)).collect()
+        };
+        let (ours, anchor) = (self.ours.figures.iter(), &self.anchor.figures);
+        match bar {
+            Bar::AtMost(_) | Bar::AtLeast(_) => self.ratios(),
+            Bar::Within(_) => stretched(&mut ours.copied()),
+            Bar::WithinOver(_) => stretched(&mut ours.zip(anchor).map(|(ours, anchor)| ours - anchor)),
+        }
+    }
+
+    /// The median of what the bar judges; an absolute one as on a machine that does not stretch it.
+    pub fn judgement(&self) -> Option<f64> {
+        Some(Spread::of(&self.judged(self.bar?))?.median)
+    }
+
+    /// Whether that median meets the bar.
     pub fn verdict(&self) -> Verdict {
         let Some(bar) = self.bar else { return Verdict::NoBar };
-        match Spread::of(&self.ratios()) {
-            Some(ratio) if bar.met_by(ratio.median) => Verdict::Met,
+        match self.judgement() {
+            Some(judged) if bar.met_by(judged) => Verdict::Met,
             _ => Verdict::Missed,
         }
     }
@@ -114,6 +149,7 @@ pub mod tests {
             ours: side("ours", ours),
             anchor: side("theirs", anchor),
             bar,
+            cycles: Vec::new(),
             orders: Orders::default(),
         }
     }
@@ -125,6 +161,24 @@ pub mod tests {
         assert_eq!(verdict(&[12.1, 1.0, 99.0], Bar::AtMost(1.2)), Verdict::Missed);
         assert_eq!(verdict(&[7.0, 1.0, 99.0], Bar::AtLeast(0.7)), Verdict::Met);
         assert_eq!(verdict(&[6.9, 1.0, 99.0], Bar::AtLeast(0.7)), Verdict::Missed);
+    }
+
+    #[test]
+    fn an_absolute_bar_stretches_with_the_cycle_of_the_same_round() {
+        // The machine is half as fast in the second round, and so is everything else.
+        let verdict = |ours: [f64; 2], bar| {
+            let cycles = vec![17.0, 34.0];
+            Comparison { cycles, ..comparison(&ours, &[0.5, 1.0], Some(bar)) }.verdict()
+        };
+        assert_eq!(verdict([1.5, 3.0], Bar::Within(1.5)), Verdict::Met);
+        assert_eq!(verdict([1.6, 3.2], Bar::Within(1.5)), Verdict::Missed);
+        assert_eq!(verdict([1.5, 3.0], Bar::WithinOver(1.0)), Verdict::Met);
+        assert_eq!(verdict([1.6, 3.2], Bar::WithinOver(1.0)), Verdict::Missed);
+    }
+
+    #[test]
+    fn an_absolute_bar_without_a_cycle_is_missed() {
+        assert_eq!(comparison(&[1.0], &[1.0], Some(Bar::Within(9.0))).verdict(), Verdict::Missed);
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub fn buffer_cycle(cx: &Cx<'_>, rounds: &mut Rounds) -> Result<Vec<Comparison>>
         ours,
         anchor,
         bar: Some(Bar::AtMost(1.2)),
+        cycles: Vec::new(),
         orders: Default::default(),
     })
 }
@@ -47,6 +48,7 @@ pub fn forward(cx: &Cx<'_>, rounds: &mut Rounds) -> Result<Vec<Comparison>> {
         ours,
         anchor,
         bar: Some(Bar::AtLeast(0.7)),
+        cycles: Vec::new(),
         orders: Default::default(),
     })
 }

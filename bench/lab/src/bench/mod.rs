@@ -9,6 +9,7 @@ mod busy;
 mod compare;
 mod machine;
 mod memory;
+mod rcu;
 mod report;
 mod rounds;
 mod rpc;
@@ -51,6 +52,12 @@ pub const ALL: &[Bench] = &[
         about: "forwarding over memory with addresses swapped; against dpdk-testpmd macswap on net_ring",
         minutes: 20,
         run: memory::forward,
+    },
+    Bench {
+        name: "rcu",
+        about: "reads, grace periods, dispatch to sockets, lookups; against liburcu, DPDK, crossbeam, locks and counts",
+        minutes: 20,
+        run: rcu::rcu,
     },
     Bench {
         name: "rxperf",

@@ -4,12 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::compare::{Comparison, Verdict};
+use super::compare::{Bar, Comparison, REFERENCE_CYCLE, Verdict};
 use super::machine::Machine;
 use super::stats::Spread;
-
-/// What the absolute bars assume the C buffer cycle to take. ns.
-const REFERENCE_CYCLE: f64 = 17.0;
 
 /// Everything that a run found out.
 #[derive(Serialize)]
@@ -67,16 +64,30 @@ impl Report {
 
     /// By how much absolute bars stretch on this machine: what the buffer cycle in C takes, where 17 ns is 1.
     pub fn scale(&self) -> Option<f64> {
-        let cycle = self.comparisons.iter().find(|line| line.comparison.what == "buffer-cycle")?;
-        Some(cycle.anchor_spread?.median / REFERENCE_CYCLE)
+        let mut cycles = Vec::new();
+        for Line { comparison, .. } in &self.comparisons {
+            let beside = if comparison.what == "buffer-cycle" {
+                &comparison.anchor.figures
+            } else {
+                &comparison.cycles
+            };
+            cycles.extend(beside);
+        }
+        Some(Spread::of(&cycles)?.median / REFERENCE_CYCLE)
     }
 }
 
 impl Line {
     fn words(&self) -> String {
-        let ratio = self.ratio.map_or("no ratio".into(), |ratio| format!("{:.2}x", ratio.median));
-        let bar = self.comparison.bar.map_or(String::new(), |bar| bar.to_string());
-        format!("{} against {}: {ratio}, the bar is {bar}", self.comparison.what, self.comparison.anchor.name)
+        let Comparison { what, ref anchor, bar, .. } = self.comparison;
+        let judged = match (bar, self.comparison.judgement()) {
+            (_, None) => "no ratio".into(),
+            (Some(Bar::Within(_)), Some(figure)) => format!("{figure:.2} unstretched"),
+            (Some(Bar::WithinOver(_)), Some(figure)) => format!("{figure:.2} over it, unstretched"),
+            (_, Some(ratio)) => format!("{ratio:.2}x"),
+        };
+        let bar = bar.map_or(String::new(), |bar| bar.to_string());
+        format!("{what} against {}: {judged}, the bar is {bar}", anchor.name)
     }
 
     fn cells(&self) -> [String; 6] {
@@ -119,7 +130,7 @@ impl fmt::Display for Report {
         if let Some(scale) = self.scale() {
             writeln!(
                 f,
-                "absolute bars, which assume that the buffer cycle in C takes 17 ns, stretch by {scale:.2}"
+                "absolute bars (those without x), which assume that the buffer cycle in C takes 17 ns, stretch by {scale:.2}"
             )?;
         }
         write!(f, "medians of {} rounds, arms interleaved at random, seed {}", self.pairs, self.seed)
@@ -172,6 +183,14 @@ mod tests {
         let cycle = Comparison { what: "buffer-cycle", ..comparison(&[1.0], &[34.0], None) };
         assert_eq!(report(vec![comparison(&[1.0], &[1.0], None), cycle]).scale(), Some(2.0));
         assert_eq!(report(vec![]).scale(), None);
+    }
+
+    #[test]
+    fn the_scale_is_known_where_a_bar_needs_it_and_a_missed_one_is_told_unstretched() {
+        let line = comparison(&[4.0, 6.0], &[2.0, 2.0], Some(Bar::Within(1.5)));
+        let report = report(vec![Comparison { cycles: vec![34.0, 34.0], ..line }]);
+        assert_eq!(report.scale(), Some(2.0));
+        assert_eq!(report.missed(), ["thing against theirs: 2.50 unstretched, the bar is <= 1.5"]);
     }
 
     #[test]

@@ -84,7 +84,16 @@ fn compare(
     let line = |what, unit, boundary, figure: fn(&Figures) -> f64| {
         let [ours, anchor] = [ours, anchor]
             .map(|(name, figures)| Side { name, figures: figures.iter().map(figure).collect() });
-        Comparison { what, unit, boundary, ours, anchor, bar: None, orders: orders.clone() }
+        Comparison {
+            what,
+            unit,
+            boundary,
+            ours,
+            anchor,
+            bar: None,
+            cycles: Vec::new(),
+            orders: orders.clone(),
+        }
     };
     [
         line("rxperf-rpc", "calls/s", RPC_BOUNDARY, |figures| figures.calls_per_second),

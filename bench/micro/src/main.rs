@@ -1,0 +1,55 @@
+//! The Rust arms of `cargo lab bench rcu`. Each run measures one thing one way, and prints a JSON object of figures.
+//!
+//! The lab builds it, gives it its CPUs and draws the order of the runs; by hand it is good for looking at one figure. The arms in C
+//! are in `bench/arms`. Deliberately absent: comparisons, bars, and anything that decides what a figure means.
+
+mod grace;
+mod measure;
+mod read;
+
+use clap::{Parser, Subcommand};
+
+/// One figure of one arm.
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// ns to read a shared word, on one CPU or on several at once
+    Read {
+        /// Who protects it
+        arm: read::Arm,
+        /// CPUs, a thread on each
+        #[arg(value_delimiter = ',', required = true)]
+        cpus: Vec<usize>,
+    },
+    /// ns of a quiescent state, while nobody waits for one
+    Quiescent {
+        /// Whose
+        arm: read::Quiescent,
+        /// CPUs, a thread on each
+        #[arg(value_delimiter = ',', required = true)]
+        cpus: Vec<usize>,
+    },
+    /// ns until a grace period has passed, with one busy reader
+    Grace {
+        /// Whose
+        arm: grace::Arm,
+        /// The writer's CPU
+        writer: usize,
+        /// The reader's CPU
+        reader: usize,
+    },
+}
+
+fn main() {
+    let figures = match Args::parse().what {
+        What::Read { arm, cpus } => serde_json::to_string(&read::read(arm, &cpus)),
+        What::Quiescent { arm, cpus } => serde_json::to_string(&read::quiescent(arm, &cpus)),
+        What::Grace { arm, writer, reader } => serde_json::to_string(&grace::grace(arm, writer, reader)),
+    };
+    println!("{}", figures.expect("finite numbers"));
+}
