@@ -24,6 +24,8 @@ mod handler;
 mod inbox;
 mod input;
 mod ledger;
+#[cfg(all(test, loom))]
+mod models;
 mod owner;
 mod poll;
 pub mod rcu;

@@ -240,7 +240,8 @@ impl Socket {
         }
         // SAFETY: only this core puts into its own mailbox, and `token` is its only token.
         match unsafe { queue.mailbox.put(std::mem::take(&mut side.pending)) } {
-            Ok(()) => queue.more.store(false, Ordering::Relaxed),
+            // Release: pairs with the acquire in `refill_from`; the mailbox was filled before.
+            Ok(()) => queue.more.store(false, Ordering::Release),
             Err(back) => {
                 side.pending = back;
                 queue.more.store(true, Ordering::Relaxed);
@@ -281,10 +282,20 @@ impl Socket {
         Some((mbuf, reader.from))
     }
 
-    fn refill(&self, reader: &mut MutexGuard<'_, ReaderSide>, ask: &mut dyn FnMut(usize) -> bool) {
+    fn refill(&self, reader: &mut ReaderSide, ask: &mut dyn FnMut(usize) -> bool) {
         for i in 0..self.queues.len() {
             let core = (reader.next + i) % self.queues.len();
-            let queue = &self.queues[core];
+            self.refill_from(core, reader, ask);
+            if !reader.list.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Looks at one core's queue. Finds nothing only if the core's next barrier comes after ours, or if the core was asked.
+    fn refill_from(&self, core: usize, reader: &mut ReaderSide, ask: &mut dyn FnMut(usize) -> bool) {
+        let queue = &self.queues[core];
+        loop {
             // SAFETY: the reader lock is held, so this is the only consumer.
             if let Some(list) = unsafe { queue.mailbox.take() } {
                 reader.list = list;
@@ -293,22 +304,29 @@ impl Socket {
             }
             // Pairs with the barrier between `publish` and `wake`: either the core sees the empty mailbox or we see `more`.
             fence(Ordering::SeqCst);
-            if queue.more.load(Ordering::Relaxed)
-                && !queue.mailbox.is_full()
-                && queue.more.swap(false, Ordering::Relaxed)
-                && !ask(core)
-            {
-                queue.more.store(true, Ordering::Relaxed);
+            // Acquire: pairs with the release in `publish`. What `wake` offers again has no barrier behind it: whoever does not see `more`
+            // any more must see the mailbox full, which is looked at after it.
+            let more = queue.more.load(Ordering::Acquire);
+            if queue.mailbox.is_full() {
+                if reader.list.is_empty() {
+                    continue;
+                }
+            } else if more {
+                // If the core has just published by itself, it is asked in vain.
+                queue.more.store(false, Ordering::Relaxed);
+                if !ask(core) {
+                    queue.more.store(true, Ordering::Relaxed);
+                }
             }
-            if !reader.list.is_empty() {
-                return;
-            }
+            return;
         }
     }
 
     /// Whether [`take`](Self::take) would find something now. Sleepers test it after they joined the wait queue.
     pub(crate) fn is_readable(&self) -> bool {
-        self.queues.iter().any(|queue| queue.mailbox.is_full()) || !lock(&self.reader).list.is_empty()
+        // Acquire and in this order: as in `refill_from`.
+        let holds = |queue: &SocketQueue| queue.more.load(Ordering::Acquire) || queue.mailbox.is_full();
+        self.queues.iter().any(|queue| holds(queue)) || !lock(&self.reader).list.is_empty()
     }
 
     /// Takes everything out, also what cores still held. Yields bytes of buffers per core.
