@@ -32,6 +32,8 @@ pub const FOR_TESTS: &[Package] = &[
     package("iproute2", "network namespaces, veth, bridges"),
     package("ethtool", "has the kernel finish checksums on veth"),
     package("iputils-ping", "ping and ping -6 against our stack"),
+    package("valgrind", "counts the instructions that receiving executes"),
+    package("binutils", "nm and objdump: which instructions these are"),
 ];
 
 /// What `cargo lab bench` needs besides.

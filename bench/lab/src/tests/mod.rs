@@ -7,6 +7,7 @@ mod demo;
 mod fuzz;
 mod openafs;
 mod ping;
+mod rcu;
 mod rxdebug;
 mod unread;
 mod workspace;
@@ -17,6 +18,9 @@ pub const ALL: &[Step] = &[
         .about("`cargo test --workspace` passes as an ordinary user, without any peer"),
     Step::new("privileged", 15, workspace::privileged).about(
         "drivers on real Linux interfaces pass the suite that all drivers pass, in namespaces of their own",
+    ),
+    Step::new("rcu/instructions", 5, rcu::instructions::instructions).about(
+        "no locked instruction and one barrier a burst at most are executed between rx_burst and the wake-ups",
     ),
     Step::new("demo", 8, demo::demo)
         .about("rxline demo verifies every call as an ordinary user, on all CPUs and on one"),

@@ -1,0 +1,289 @@
+//! Receiving takes no lock and runs no locked instruction: read off the instructions that are executed.
+//!
+//! A release build receives over `memory:` under callgrind, which collects in `Core::receive` (from the driver's `rx_burst` to the
+//! wake-ups) and in `Core::expire` (what Rx makes of the datagrams, up to its own wake-ups), with all that they call. What is found
+//! there may not be `lock`-prefixed, an `xchg` with memory or a barrier, except for one barrier a turn, in which a core takes one
+//! burst from its port. `SocketWq::wake_sleepers` is counted apart: it runs only when a thread really sleeps, ends in a
+//! system call, and may say so with one locked instruction.
+
+use std::path::PathBuf;
+
+use crate::cargo::cargo;
+use crate::fault::{Fault, Result, ensure};
+use crate::proc::Cmd;
+use crate::step::Cx;
+
+use super::callgrind::{self, Executed, Instruction};
+
+/// Datagrams, or calls, of each run: one thread at a time runs under valgrind, some 4,000 calls a second.
+const COUNT: u64 = 20_000;
+/// Fewer instructions than this for each datagram or call mean that most were not collected.
+const FEWEST: u64 = 200;
+/// Where collecting begins and ends.
+const REGIONS: [&str; 2] = ["receive", "expire"];
+/// The program enters it once it is warm: what its first calls allocate and grow is not steady receiving.
+const STEADY: &str = "receive_in_memory::steady_from_here";
+/// Wakes threads that sleep.
+const WAKE: &str = "engine::wq::SocketWq::wake_sleepers";
+
+/// What is received, and whether its readers sleep.
+const RUNS: [(&str, bool); 4] = [("polled", false), ("blocking", true), ("inline", true), ("threads", true)];
+/// Planted in the program's own code on the core: the check must find each.
+const PLANTED: [&str; 3] = ["locked", "exchanging", "fencing"];
+
+/// See the module.
+pub fn instructions(cx: &Cx<'_>) -> Result {
+    let program = Program::build(cx)?;
+    for what in PLANTED {
+        let found = program.run(cx, what, COUNT / 20)?.offences(cx)?;
+        ensure!(
+            !found.is_empty(),
+            "`{what}` was planted in the receive path, and this check does not find it"
+        );
+        cx.log.line(format!("planted `{what}` is found: {}", found.join("; ")));
+    }
+    let mut offences = Vec::new();
+    for (what, sleeps) in RUNS {
+        let run = program.run(cx, what, COUNT)?;
+        let of_this = run.offences(cx)?;
+        cx.log.line(format!("{what}: {}", run.summary()));
+        of_this.iter().for_each(|offence| cx.log.line(format!("{what}: {offence}")));
+        offences.extend(of_this.into_iter().map(|offence| format!("{what}: {offence}")));
+        ensure!((run.wakes > 0) == sleeps, "{what}: {} wake-ups", run.wakes);
+    }
+    ensure!(offences.is_empty(), "on the receive path:\n  {}", offences.join("\n  "));
+    Ok(())
+}
+
+/// The program under test, and its functions of interest, mangled.
+struct Program {
+    path: PathBuf,
+    steady: String,
+    regions: Vec<String>,
+    wake: String,
+}
+
+impl Program {
+    fn build(cx: &Cx<'_>) -> Result<Program> {
+        let build =
+            ["build", "--release", "--locked", "--package", "rxrpc", "--example", "receive_in_memory"];
+        cargo(cx).args(build).run_to_log(cx)?;
+        let path = cx.host.target().join("release/examples/receive_in_memory");
+        let symbols = callgrind::symbols(cx, &path)?;
+        let regions: Vec<String> = symbols
+            .iter()
+            .filter(|symbol| REGIONS.iter().any(|name| is_of_core(&symbol.readable, name)))
+            .map(|symbol| symbol.mangled.clone())
+            .collect();
+        // One of each for the UDP handler and one for Rx's.
+        ensure!(
+            regions.len() == 2 * REGIONS.len(),
+            "these are not Core::receive and Core::expire, twice each: {regions:?}"
+        );
+        let find = |name: &str| {
+            let found =
+                symbols.iter().find(|symbol| symbol.readable == name).map(|symbol| symbol.mangled.clone());
+            found.ok_or_else(|| Fault::Check(format!("{name} is no function of its own any more")))
+        };
+        Ok(Program { steady: find(STEADY)?, wake: find(WAKE)?, path, regions })
+    }
+
+    fn run(&self, cx: &Cx<'_>, what: &str, count: u64) -> Result<Run> {
+        let command = Cmd::new(&self.path).arg(what).arg(count.to_string());
+        let (executed, told) = callgrind::run(cx, what, &command, &self.steady, &self.regions)?;
+        let figure = |name: &str| -> Result<u64> {
+            let value = told.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+            value
+                .and_then(|value| value.parse().ok())
+                .ok_or_else(|| Fault::Check(format!("no {name} in {told:?}")))
+        };
+        let received = figure("datagrams")? + figure("calls")?;
+        ensure!(received >= count, "{what}: {received} of {count} were received");
+        let run = Run::of(executed, &self.wake, figure("busy_turns")?);
+        ensure!(
+            run.total >= received * FEWEST,
+            "{what}: {} instructions for {received} are not all",
+            run.total
+        );
+        Ok(run)
+    }
+}
+
+/// `engine::core::Core<H>::receive`, in either mangling.
+fn is_of_core(readable: &str, name: &str) -> bool {
+    readable.contains("engine::core::Core<") && readable.ends_with(&format!(">::{name}"))
+}
+
+/// What one run executed on the receive path.
+struct Run {
+    /// Instructions, each as often as it was executed.
+    total: u64,
+    busy_turns: u64,
+    /// Calls of the function that wakes, and its locked instructions.
+    wakes: u64,
+    locked_in_wakes: u64,
+    barriers: Vec<Instruction>,
+    locked: Vec<Instruction>,
+}
+
+impl Run {
+    fn of(executed: Executed, wake: &str, busy_turns: u64) -> Run {
+        let wakes = executed.calls.get(wake).copied().unwrap_or(0);
+        let mut run =
+            Run { total: 0, busy_turns, wakes, locked_in_wakes: 0, barriers: Vec::new(), locked: Vec::new() };
+        for instruction in executed.instructions {
+            run.total += instruction.times;
+            match Kind::of(&instruction.text) {
+                Kind::Plain => {}
+                Kind::Locked if instruction.function == wake => run.locked_in_wakes += instruction.times,
+                Kind::Locked => run.locked.push(instruction),
+                Kind::Barrier => run.barriers.push(instruction),
+            }
+        }
+        run
+    }
+
+    fn barriers(&self) -> u64 {
+        self.barriers.iter().map(|barrier| barrier.times).sum()
+    }
+
+    fn summary(&self) -> String {
+        let Run { total, busy_turns, wakes, locked_in_wakes, .. } = self;
+        let barriers = self.barriers();
+        format!(
+            "{total} instructions, {barriers} barriers in {busy_turns} busy turns, {wakes} wake-ups with {locked_in_wakes} locked"
+        )
+    }
+
+    fn has_too_many_barriers(&self) -> bool {
+        self.barriers() > self.busy_turns
+    }
+
+    fn locks_too_often_in_wakes(&self) -> bool {
+        self.locked_in_wakes > self.wakes
+    }
+
+    /// What may not be there, and where it is.
+    fn offences(&self, cx: &Cx<'_>) -> Result<Vec<String>> {
+        let describe = |instruction: &Instruction| {
+            let places = instruction.places(cx)?;
+            Ok(format!("{} x `{}` in {places}", instruction.times, instruction.text))
+        };
+        let mut offences = self.locked.iter().map(describe).collect::<Result<Vec<String>>>()?;
+        if self.has_too_many_barriers() {
+            let places = self.barriers.iter().map(describe).collect::<Result<Vec<String>>>()?;
+            offences.push(format!(
+                "more barriers than {} busy turns: {}",
+                self.busy_turns,
+                places.join(", ")
+            ));
+        }
+        if self.locks_too_often_in_wakes() {
+            offences.push(format!("{} locked instructions in {} wake-ups", self.locked_in_wakes, self.wakes));
+        }
+        Ok(offences)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Locked,
+    Barrier,
+}
+
+impl Kind {
+    /// Of an instruction in AT&T syntax.
+    fn of(text: &str) -> Kind {
+        // objdump explains an address behind a `#`.
+        let text = text.split('#').next().unwrap_or_default();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let operands = words.last().copied().unwrap_or_default();
+        if words.contains(&"mfence") || is_empty_lock(&words) {
+            Kind::Barrier
+        } else if words.contains(&"lock")
+            || words.iter().any(|word| word.starts_with("xchg")) && in_memory(operands)
+        {
+            Kind::Locked
+        } else {
+            Kind::Plain
+        }
+    }
+}
+
+/// `lock orl $0x0,-0x40(%rsp)` changes nothing: it is how compilers spell a full barrier.
+fn is_empty_lock(words: &[&str]) -> bool {
+    let [.., "lock", operation, operands] = words else { return false };
+    let changes_nothing = ["or", "add"].iter().any(|name| operation.starts_with(name));
+    changes_nothing && operands.starts_with("$0x0,") && operands.ends_with("(%rsp)")
+}
+
+/// Whether one of two operands is not a register. `xchg` with memory locks without saying so.
+fn in_memory(operands: &str) -> bool {
+    operands.split(',').any(|operand| !operand.starts_with('%') || operand.contains([':', '(']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instructions_are_told_apart() {
+        for text in ["mfence", "lock orl $0x0,-0x40(%rsp)", "lock addq $0x0,(%rsp)"] {
+            assert_eq!(Kind::of(text), Kind::Barrier, "{text}");
+        }
+        let locked = [
+            "lock incl 0x9c(%rbx)",
+            "lock orl $0x0,-0x40(%rbx)",
+            "lock orl $0x1,-0x40(%rsp)",
+            "cs lock cmpxchg %rsi,0x1f0(%rdi)",
+            "xchg %edx,0x0(%rbp)",
+            "xchg   %eax,0x1aea14(%rip)        # 1d4e70 <__abort_msg@@GLIBC_PRIVATE+0x10>",
+            "xchg %rax,%fs:0x10",
+        ];
+        for text in locked {
+            assert_eq!(Kind::of(text), Kind::Locked, "{text}");
+        }
+        for text in
+            ["xchg   %ax,%ax", "cmpxchg %rsi,(%rdi)", "mov %rax,(%rsp)", "sfence", "ret", "call 1234 <lock>"]
+        {
+            assert_eq!(Kind::of(text), Kind::Plain, "{text}");
+        }
+    }
+
+    #[test]
+    fn both_manglings_name_the_core() {
+        for readable in
+            ["engine::core::Core<H>::receive", "<engine::core::Core<engine::udp::UdpHandler>>::receive"]
+        {
+            assert!(is_of_core(readable, "receive"), "{readable}");
+        }
+        assert!(!is_of_core("engine::core::Core<H>::receive::{{closure}}", "receive"));
+        assert!(!is_of_core("engine::cx::Cx::receive_burst", "receive"));
+    }
+
+    #[test]
+    fn barriers_are_counted_against_turns_and_locks_against_wake_ups() {
+        let executed = |text: &str, function: &str, times| Instruction {
+            text: text.into(),
+            object: "/bin/a".into(),
+            address: 0,
+            function: function.into(),
+            times,
+        };
+        let run = |barriers, in_wake, locked| {
+            let instructions = vec![
+                executed("mfence", "receive", barriers),
+                executed("lock incl (%rax)", "wake", in_wake),
+                executed("lock incl (%rax)", if locked { "receive" } else { "wake" }, 1),
+            ];
+            let calls = [("wake".to_string(), 5)].into();
+            let run = Run::of(Executed { instructions, calls }, "wake", 10);
+            (run.has_too_many_barriers(), run.locks_too_often_in_wakes(), run.locked.len())
+        };
+        assert_eq!(run(10, 4, false), (false, false, 0));
+        assert_eq!(run(11, 4, false), (true, false, 0));
+        assert_eq!(run(10, 5, false), (false, true, 0));
+        assert_eq!(run(10, 5, true), (false, false, 1));
+    }
+}

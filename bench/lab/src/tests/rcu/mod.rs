@@ -1,0 +1,4 @@
+//! RCU sockets, proved on what really runs: the instructions, the memory, the compiler's refusals.
+
+mod callgrind;
+pub mod instructions;
