@@ -173,7 +173,8 @@ impl Builder {
         self
     }
 
-    /// How many sockets may be open at once.
+    /// How many sockets may be open at once: 65536 unless said otherwise, and at most 2^30. The table is laid out for so many at the
+    /// start, in address space; memory is used as they come.
     pub fn sockets_max(mut self, sockets: usize) -> Self {
         self.sockets_max = sockets;
         self
@@ -231,7 +232,10 @@ impl Builder {
         let views: Vec<_> = views.collect();
         let wires = wires::wires::<H::Command>(cpus.len())?;
         let (number, tokens) = crate::socket::tokens(cpus.len());
-        let sockets = Arc::new(Sockets::new(number, keys, wires.links, self.limits(cpus.len()), addresses));
+        let sockets_max = self.sockets_max;
+        let sockets = Sockets::new(number, keys, wires.links, self.limits(cpus.len()), addresses)
+            .map_err(|source| StartError::Table { sockets_max, source })?;
+        let sockets = Arc::new(sockets);
         let mut engine = Engine {
             name: self.name,
             sockets,

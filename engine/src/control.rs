@@ -7,20 +7,27 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
-use pmd::Mbuf;
+use pmd::{Mbuf, RegionError};
 
+use crate::flow::Flow;
 use crate::owner::{HashKeys, Ownership};
 use crate::rcu::{self, ReadGuard};
 use crate::ring::{Bell, Inbox, SendError};
 use crate::socket::{self, Socket, SocketId};
-use crate::table::{Directory, Key};
+use crate::table::{Key, SOCKETS_MAX, Table};
 use crate::wq::SocketWq;
 
 /// Ports given to sockets that ask for none: IANA's dynamic range.
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 49_152..=65_535;
+/// Ports drawn before all are looked at: that many are taken by chance only if nearly all are.
+const PORT_DRAWS: usize = 32;
+/// How often, and how long each time, a bind waits for places of closed sockets to be free again.
+const PLACE_WAITS: usize = 10_000;
+const PLACE_WAIT: Duration = Duration::from_micros(100);
 
 /// What the engine itself asks of a core.
 pub(crate) enum Op {
@@ -55,7 +62,7 @@ pub(crate) struct Limits {
 /// Every socket of an engine.
 pub(crate) struct Sockets {
     engine: u64,
-    directory: Directory,
+    table: Table<Socket>,
     pub cores: Box<[CoreLink]>,
     limits: Limits,
     addresses: HashSet<IpAddr>,
@@ -64,11 +71,7 @@ pub(crate) struct Sockets {
 }
 
 struct Writers {
-    free: Vec<u32>,
-    /// Slots that were never used.
-    fresh: u32,
-    generations: Vec<u32>,
-    next_port: u16,
+    random: fastrand::Rng,
     stopped: bool,
 }
 
@@ -99,6 +102,9 @@ pub enum BindError {
         /// The limit.
         max: usize,
     },
+    /// Sockets are closed faster than grace periods pass.
+    #[error("every free place waits until no core can see its closed socket any more: try again")]
+    Busy,
     /// The engine is shutting down.
     #[error("the engine has stopped")]
     Stopped,
@@ -111,23 +117,16 @@ impl Sockets {
         cores: Vec<CoreLink>,
         limits: Limits,
         addresses: HashSet<IpAddr>,
-    ) -> Self {
-        let writers = Writers {
-            free: Vec::new(),
-            fresh: 0,
-            generations: Vec::new(),
-            next_port: EPHEMERAL.start() + (keys.0 % EPHEMERAL.len() as u64) as u16,
-            stopped: false,
-        };
-        Sockets {
+    ) -> Result<Self, RegionError> {
+        Ok(Sockets {
             engine,
-            directory: Directory::new(keys, cores.len(), limits.sockets_max),
+            table: Table::new(keys, limits.sockets_max)?,
             ownership: Ownership::new(keys, cores.len()),
             cores: cores.into(),
-            limits,
+            limits: Limits { sockets_max: limits.sockets_max.min(SOCKETS_MAX), ..limits },
             addresses,
-            writers: Mutex::new(writers),
-        }
+            writers: Mutex::new(Writers { random: fastrand::Rng::with_seed(keys.derive(2)), stopped: false }),
+        })
     }
 
     // ---- readers ----
@@ -135,19 +134,18 @@ impl Sockets {
     /// The socket of that name, unless it is gone.
     #[inline]
     pub fn get<'g>(&'g self, id: SocketId, guard: ReadGuard<'g>) -> Option<&'g Socket> {
-        self.directory.get(id, guard)
+        self.table.get(id, guard)
     }
 
-    /// The socket for a datagram, in `core`'s table.
+    /// The socket for a datagram.
     #[inline]
     pub fn lookup<'g>(
         &'g self,
-        core: usize,
         local: SocketAddr,
         peer: SocketAddr,
         guard: ReadGuard<'g>,
     ) -> Option<&'g Socket> {
-        self.directory.lookup(core, local, peer, guard)
+        self.table.lookup(&Flow::new(local, Some(peer)), guard)
     }
 
     /// Whether `core`, which ever queued `queued` bytes of buffers, may queue `weight` more.
@@ -168,7 +166,7 @@ impl Sockets {
         self.writers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Binds a socket and publishes it on every core. Port 0 means any free port.
+    /// Binds a socket and publishes it for every core. Port 0 means any free port.
     pub fn bind(
         self: &Arc<Self>,
         local: SocketAddr,
@@ -178,17 +176,41 @@ impl Sockets {
         if !local.ip().is_unspecified() && !self.addresses.contains(&local.ip()) {
             return Err(BindError::NotOurs { addr: local });
         }
+        for _ in 0..PLACE_WAITS {
+            if let Some(socket) = self.try_bind(local, peer, cookie)? {
+                return Ok(SocketHandle { socket, sockets: self.clone() });
+            }
+            // A core never waits, least of all for itself.
+            if rcu::is_core() {
+                break;
+            }
+            thread::sleep(PLACE_WAIT);
+        }
+        Err(BindError::Busy)
+    }
+
+    /// `None` if no place in the table is free yet.
+    fn try_bind(
+        &self,
+        local: SocketAddr,
+        peer: Option<SocketAddr>,
+        cookie: u64,
+    ) -> Result<Option<Arc<Socket>>, BindError> {
         let mut writers = self.writers();
         if writers.stopped {
             return Err(BindError::Stopped);
         }
+        let max = self.limits.sockets_max;
+        if self.table.len() >= max {
+            return Err(BindError::TooMany { max });
+        }
         let key = self.choose_key(&mut writers, local, peer)?;
-        let id = self.take_slot(&mut writers)?;
-        let socket =
-            Arc::new(Socket::new(self.engine, id, key, cookie, self.cores.len(), self.limits.queue_budget));
-        self.directory.publish(&socket);
-        drop(writers);
-        Ok(SocketHandle { socket, sockets: self.clone() })
+        let Some(id) = self.table.reserve() else { return Ok(None) };
+        let (cores, budget) = (self.cores.len(), self.limits.queue_budget);
+        let socket = Arc::new(Socket::new(self.engine, id, key, cookie, cores, budget));
+        let flow = key.flow();
+        self.table.publish(id, &flow, flow.kind(local.ip()), socket.clone());
+        Ok(Some(socket))
     }
 
     fn choose_key(
@@ -198,66 +220,58 @@ impl Sockets {
         peer: Option<SocketAddr>,
     ) -> Result<Key, BindError> {
         let pin = rcu::pin();
-        let free = |local| {
-            let key = Key { local, peer };
-            (!self.directory.contains(&key, pin.guard())).then_some(key)
+        let free = |port| {
+            let key = Key { local: SocketAddr::new(local.ip(), port), peer };
+            (!self.table.contains(&key.flow(), pin.guard())).then_some(key)
         };
         if local.port() != 0 {
-            return free(local).ok_or(BindError::InUse { addr: local });
+            let key = Key { local, peer };
+            let taken = self.table.contains(&key.flow(), pin.guard());
+            return if taken { Err(BindError::InUse { addr: local }) } else { Ok(key) };
         }
-        for _ in EPHEMERAL {
-            let port = writers.next_port;
-            writers.next_port = if port == *EPHEMERAL.end() { *EPHEMERAL.start() } else { port + 1 };
-            if let Some(key) = free(SocketAddr::new(local.ip(), port)) {
-                return Ok(key);
-            }
+        if let Some(key) = (0..PORT_DRAWS).find_map(|_| free(writers.random.u16(EPHEMERAL))) {
+            return Ok(key);
         }
-        Err(BindError::NoPort { ip: local.ip() })
-    }
-
-    fn take_slot(&self, writers: &mut Writers) -> Result<SocketId, BindError> {
-        let slot = match writers.free.pop() {
-            Some(slot) => slot,
-            None if (writers.fresh as usize) < self.directory.capacity() => {
-                writers.fresh += 1;
-                writers.generations.push(0);
-                writers.fresh - 1
-            }
-            None => return Err(BindError::TooMany { max: self.directory.capacity() }),
-        };
-        Ok(SocketId { slot, generation: writers.generations[slot as usize] })
+        let start = writers.random.u16(EPHEMERAL);
+        let all = (start..=*EPHEMERAL.end()).chain(*EPHEMERAL.start()..start);
+        all.into_iter().find_map(free).ok_or(BindError::NoPort { ip: local.ip() })
     }
 
     /// Closes a socket, once.
     fn close(self: &Arc<Self>, socket: &Arc<Socket>) {
-        let mut writers = self.writers();
-        if socket.is_closed() {
-            return;
-        }
-        socket.mark_closed();
-        let unpublished = self.directory.unpublish(socket);
-        let slot = socket.id().slot;
-        writers.generations[slot as usize] = socket.id().generation.wrapping_add(1);
-        writers.free.push(slot);
-        drop(writers);
+        let unpublished = {
+            let _writers = self.writers();
+            if socket.is_closed() {
+                return;
+            }
+            socket.mark_closed();
+            let flow = socket.key().flow();
+            self.table.unpublish(socket.id(), &flow, flow.kind(socket.local().ip()))
+        };
         socket.orphan();
         let sockets = self.clone();
-        socket::drain_after_grace(unpublished, move |core, bytes| {
-            sockets.cores[core].taken.fetch_add(bytes, Ordering::Relaxed);
+        unpublished.retire(move |quiesced| {
+            socket::drain(&quiesced, |core, bytes| {
+                sockets.cores[core].taken.fetch_add(bytes, Ordering::Relaxed);
+            });
+            sockets.table.recycle(quiesced);
         });
     }
 
     /// Closes every socket and refuses new ones.
     pub fn stop(self: &Arc<Self>) {
         self.writers().stopped = true;
-        self.directory.all().iter().for_each(|socket| self.close(socket));
+        self.table.all().iter().for_each(|socket| self.close(socket));
     }
 
-    /// Open sockets, and the sum of all tables' entries.
-    pub fn counts(&self) -> (usize, usize) {
-        let writers = self.writers();
-        let open = writers.fresh as usize - writers.free.len();
-        (open, self.directory.entries())
+    /// Open sockets.
+    pub fn open(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Entries of the table, counted one by one.
+    pub fn entries(&self) -> usize {
+        self.table.entries()
     }
 }
 

@@ -117,7 +117,7 @@ impl<'a> Cx<'a> {
 
     /// The pool and the questions about flows and routes, both at once.
     pub fn split(&mut self) -> (&mut Pool, Steering<'_>) {
-        let CoreState { core, ownership, ref stack, .. } = *self.state;
+        let CoreState { core, ref ownership, ref stack, .. } = *self.state;
         (self.pool, Steering { now: self.now, core, ownership, stack })
     }
 

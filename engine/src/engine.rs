@@ -107,7 +107,7 @@ impl<H: Handler> Engine<H> {
             name: self.name.clone(),
             cores: cores.collect(),
             ports: ports.collect(),
-            sockets: self.sockets.counts().0,
+            sockets: self.sockets.open(),
         }
     }
 
@@ -131,7 +131,7 @@ impl<H: Handler> Engine<H> {
         let panics = self.stop();
         crate::rcu::synchronize();
         let stats = self.stats();
-        let (sockets, table_entries) = self.sockets.counts();
+        let (sockets, table_entries) = (self.sockets.open(), self.sockets.entries());
         Report {
             stats,
             sockets,
@@ -258,7 +258,7 @@ pub struct Report {
     pub stats: EngineStats,
     /// Sockets still open: zero.
     pub sockets: usize,
-    /// Entries in the cores' tables: zero.
+    /// Entries in the socket table: zero.
     pub table_entries: usize,
     /// Cores that ended by a panic, with its message.
     pub panics: Vec<(usize, String)>,

@@ -77,7 +77,7 @@ impl Cx<'_> {
 
     #[inline]
     pub(crate) fn deliver_to_socket<H: Handler>(&mut self, handler: &mut H, datagram: Datagram) {
-        match self.sockets.lookup(self.state.core, datagram.local, datagram.peer, self.guard) {
+        match self.sockets.lookup(datagram.local, datagram.peer, self.guard) {
             Some(socket) => {
                 let outcome = handler.input(self, socket, datagram);
                 self.state.counters.outcome(outcome);
@@ -103,7 +103,7 @@ impl Cx<'_> {
     /// Tells the socket's handler that the network does not deliver.
     pub(crate) fn notice<H: Handler>(&mut self, handler: &mut H, notice: Unreachable) {
         let Unreachable { local, peer, error } = notice;
-        if let Some(socket) = self.sockets.lookup(self.state.core, local, peer, self.guard) {
+        if let Some(socket) = self.sockets.lookup(local, peer, self.guard) {
             handler.unreachable(self, socket, peer, error);
         }
     }

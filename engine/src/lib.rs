@@ -20,6 +20,7 @@ mod control;
 mod core;
 mod cx;
 mod engine;
+mod flow;
 mod handler;
 mod inbox;
 mod input;

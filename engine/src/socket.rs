@@ -13,11 +13,11 @@ use std::sync::atomic::AtomicU64;
 use crossbeam_utils::CachePadded;
 use pmd::{Mbuf, MbufList, STRIDE};
 
-use crate::rcu::{self, RcuCell, ReadGuard};
+use crate::rcu::{RcuCell, ReadGuard};
 use crate::ring::Mailbox;
 use crate::stack::NetError;
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, UnsafeCell, fence};
-use crate::table::{Key, Unpublished};
+use crate::table::{Key, Quiesced};
 use crate::wq::{Barrier, SocketWq};
 
 /// Names a socket for as long as the engine runs; resolved under a read guard, where "gone" is `None`.
@@ -347,23 +347,10 @@ impl Socket {
     }
 }
 
-/// After a grace period, frees what the socket's queues hold; `account` hears of the bytes of buffers, per core.
-pub(crate) fn drain_after_grace(unpublished: Unpublished, account: impl FnMut(usize, u64) + Send + 'static) {
-    rcu::retire(Undrained { unpublished, account }, size_of::<Socket>());
-}
-
-/// A closed socket on its way through the grace period.
-struct Undrained<F: FnMut(usize, u64)> {
-    unpublished: Unpublished,
-    account: F,
-}
-
-impl<F: FnMut(usize, u64)> Drop for Undrained<F> {
-    fn drop(&mut self) {
-        // SAFETY: `Unpublished` says that every core's table has lost the socket, and this value is made only in `drain_after_grace`,
-        // which gives it to `rcu::retire`: a grace period has passed since.
-        unsafe { self.unpublished.socket().drain(&mut self.account) };
-    }
+/// Frees what the queues of a closed socket hold; `account` hears of the bytes of buffers, per core.
+pub(crate) fn drain(closed: &Quiesced<Socket>, account: impl FnMut(usize, u64)) {
+    // SAFETY: `Quiesced` says that the table lost the socket and that a grace period has passed since.
+    unsafe { closed.value().drain(account) }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -373,7 +360,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rcu::Reader;
+    use crate::rcu::{self, Reader};
     use pmd::PoolConfig;
     use std::sync::Arc;
     use std::sync::mpsc;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use pmd::{PoolError, PortError};
+use pmd::{PoolError, PortError, RegionError};
 
 use crate::builder::{CORES_MAX, POOL_MIN};
 use crate::stack::ConfigError;
@@ -69,6 +69,14 @@ pub enum StartError {
     /// A pool could not be made.
     #[error(transparent)]
     Pool(#[from] PoolError),
+    /// The table for the sockets could not be made.
+    #[error("no table for {sockets_max} sockets: {source}; lower .sockets_max(), or raise ulimit -v")]
+    Table {
+        /// The limit on sockets.
+        sockets_max: usize,
+        /// What the system said.
+        source: RegionError,
+    },
     /// The addresses and routes do not make a stack.
     #[error(transparent)]
     Stack(#[from] ConfigError),

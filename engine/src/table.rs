@@ -1,22 +1,43 @@
-//! The socket tables, one per core: local address and port, with or without a peer, to socket.
+//! The socket table of an engine: local address and port, with or without a peer, to socket; and socket name to socket.
 //!
-//! Open addressing. The core reads with plain loads under its read guard; writers (bind, close) serialise on the registry's mutex,
-//! which readers never see. An entry owns a strong reference in an [`RcuCell`], so a socket that is taken out lives until
-//! the grace period has passed. Growing publishes a new array and retires the old one.
+//! Two arrays, sized once from the limit on sockets: the [`Index`] leads from a flow's hash to the numbers of slots, and a slot is one
+//! cache line with the flow itself, the socket's pointer and its generation. A hit costs a bucket's line and a slot's. All cores
+//! read the same table, with plain loads under their read guards. Writers (bind, close) serialise on the registry's mutex, which
+//! readers never see; each touches one chain and one slot, however many sockets there are: nothing grows, is rehashed or decays.
+//!
+//! What readers may still hold is used again only after a grace period: the socket, its slot (a reader compares the flow there and
+//! then follows the pointer), and an overflow bucket that became empty. [`Unpublished`] and [`Quiesced`] carry that in their types.
+//!
+//! Deliberately absent: growing, iteration by cores, and any knowledge of what a socket is: the table is generic, so that models can
+//! run it with numbers.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod index;
+mod places;
+mod zeroed;
+
+#[cfg(test)]
+mod tests;
+
+use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::owner::HashKeys;
-use crate::rcu::{self, RcuCell, ReadGuard};
-use crate::socket::{Socket, SocketId};
+use arrayvec::ArrayVec;
+use crossbeam_utils::CachePadded;
+use pmd::{BURST, RegionError};
 
-/// Tags of entries without a socket. Tags of entries with one have the bit of [`LIVE`].
-const EMPTY: u64 = 0;
-const TOMBSTONE: u64 = 1;
-const LIVE: u64 = 2;
-const SLOTS_MIN: usize = 16;
+use crate::flow::{Flow, FlowHash, KINDS, WORDS};
+use crate::rcu::{self, ReadGuard};
+use crate::socket::SocketId;
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use index::Index;
+use places::Places;
+use zeroed::{Zeroable, Zeroed};
+
+/// Slots beyond the limit on sockets: those of closed sockets that wait for their grace period must not stop a bind.
+const SLOTS_SPARE: usize = 16_384;
+/// More sockets than that are not numbered.
+pub(crate) const SOCKETS_MAX: usize = 1 << 30;
 
 /// What a socket is bound to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -28,173 +49,162 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// The four ways to match a datagram, most specific first.
-    #[inline]
-    fn kind(&self) -> usize {
-        usize::from(self.local.ip().is_unspecified()) + if self.peer.is_some() { 0 } else { 2 }
+    pub fn flow(&self) -> Flow {
+        Flow::new(self.local, self.peer)
     }
 }
 
-/// Where an engine's sockets can be found: by name, and in each core's table.
-pub(crate) struct Directory {
-    slots: Box<[RcuCell<Socket>]>,
-    tables: Box<[Table]>,
+/// Where an engine's sockets are found.
+pub(crate) struct Table<T> {
+    hash: FlowHash,
+    index: Index,
+    slots: Zeroed<Slot<T>>,
+    free: Places,
+    /// Published values of each kind, so that a lookup tries only kinds that exist. Writers change it under their mutex.
+    kinds: CachePadded<[AtomicUsize; KINDS]>,
 }
 
-/// A socket that was taken out of the directory. What is found is borrowed under a guard, so once a grace period has passed no core
-/// reaches it.
-pub(crate) struct Unpublished(Arc<Socket>);
-
-impl Unpublished {
-    /// The socket.
-    pub fn socket(&self) -> &Arc<Socket> {
-        &self.0
-    }
+#[repr(C, align(64))]
+struct Slot<T> {
+    flow: [AtomicU64; WORDS],
+    /// From `Arc::into_raw`, or null. The slot owns one strong reference.
+    value: AtomicPtr<T>,
+    generation: AtomicU32,
+    next_free: AtomicU32,
 }
 
-impl Directory {
-    pub fn new(keys: HashKeys, cores: usize, sockets_max: usize) -> Self {
-        Directory {
-            slots: (0..sockets_max).map(|_| RcuCell::empty()).collect(),
-            tables: (0..cores).map(|_| Table::new(keys)).collect(),
+const _: () = assert!(cfg!(loom) || size_of::<Slot<u8>>() == 64);
+
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Slot {
+            flow: Default::default(),
+            value: AtomicPtr::new(std::ptr::null_mut()),
+            generation: AtomicU32::new(0),
+            next_free: AtomicU32::new(0),
         }
     }
+}
 
-    /// How many sockets it has room for.
-    pub fn capacity(&self) -> usize {
-        self.slots.len()
-    }
+// SAFETY: atomics are plain integers and a pointer, and zeros (the pointer null) are what Default gives.
+unsafe impl<T> Zeroable for Slot<T> {}
 
-    /// The socket of that name, unless it is gone.
+impl<T> Slot<T> {
+    /// Whether it is the flow's. Its words do not change while a reader that found the slot is in its section.
     #[inline]
-    pub fn get<'g>(&'g self, id: SocketId, guard: ReadGuard<'g>) -> Option<&'g Socket> {
-        self.slots.get(id.slot as usize)?.load(guard).filter(|socket| socket.id() == id)
+    fn holds(&self, flow: &Flow) -> bool {
+        let differ = |(held, word): (&AtomicU64, &u64)| held.load(Ordering::Relaxed) ^ word;
+        self.flow.iter().zip(&flow.0).map(differ).fold(0, |all, one| all | one) == 0
     }
 
-    /// The socket for a datagram, in `core`'s table.
     #[inline]
-    pub fn lookup<'g>(
-        &'g self,
-        core: usize,
-        local: SocketAddr,
-        peer: SocketAddr,
-        guard: ReadGuard<'g>,
-    ) -> Option<&'g Socket> {
-        self.tables[core].lookup(local, peer, guard)
+    fn load<'g>(&'g self, _guard: ReadGuard<'g>) -> Option<&'g T> {
+        // Acquire: pairs with the release in `Table::publish`.
+        let value = self.value.load(Ordering::Acquire);
+        // SAFETY: non-null values come from Arc::into_raw, and the slot's reference is dropped only through `Unpublished`, that is after
+        // a grace period of the one domain; the guard keeps that period from ending before 'g does.
+        unsafe { value.as_ref() }
     }
 
-    /// Whether exactly this key is bound.
-    pub fn contains(&self, key: &Key, guard: ReadGuard<'_>) -> bool {
-        self.tables[0].contains(key, guard)
-    }
-
-    /// Makes the socket findable on every core. Under the registry's mutex; its slot is free and its key is not bound.
-    pub fn publish(&self, socket: &Arc<Socket>) {
-        self.slots[socket.id().slot as usize].replace(Some(socket.clone()));
-        for table in &self.tables {
-            table.publish(socket);
+    /// A strong reference to the value, for those who keep it longer than a read section.
+    fn load_owned(&self, guard: ReadGuard<'_>) -> Option<Arc<T>> {
+        let value: *const T = self.load(guard)?;
+        // SAFETY: `value` came from Arc::into_raw, and the slot's own reference outlives the guard (see `load`), so the count is at least
+        // one while it is raised.
+        unsafe {
+            Arc::increment_strong_count(value);
+            Some(Arc::from_raw(value))
         }
     }
+}
 
-    /// Makes the socket unfindable on every core. Under the registry's mutex.
-    pub fn unpublish(&self, socket: &Arc<Socket>) -> Unpublished {
-        for table in &self.tables {
-            table.unpublish(socket);
+/// A value that was taken out of the table, with the table's reference to it, which readers may still borrow. It leaves through
+/// [`retire`](Self::retire); dropped without that, it leaks.
+#[must_use]
+pub(crate) struct Unpublished<T> {
+    value: ManuallyDrop<Arc<T>>,
+    slot: u32,
+    bucket: Option<u32>,
+}
+
+/// An unpublished value that no reader reaches any more: a grace period has passed.
+pub(crate) struct Quiesced<T> {
+    value: Arc<T>,
+    slot: u32,
+    bucket: Option<u32>,
+}
+
+impl<T: Send + Sync + 'static> Unpublished<T> {
+    /// Waits for nothing: calls `then` after a grace period, on whatever thread ends it.
+    pub fn retire(self, then: impl FnOnce(Quiesced<T>) + Send + 'static) {
+        let bytes = size_of::<T>() + size_of::<Slot<T>>();
+        rcu::retire(AfterGrace(Some((self, then))), bytes);
+    }
+
+    /// # Safety
+    /// A grace period has passed since it was unpublished.
+    pub unsafe fn quiesced(self) -> Quiesced<T> {
+        Quiesced { value: ManuallyDrop::into_inner(self.value), slot: self.slot, bucket: self.bucket }
+    }
+}
+
+impl<T> Quiesced<T> {
+    /// The value.
+    pub fn value(&self) -> &Arc<T> {
+        &self.value
+    }
+}
+
+struct AfterGrace<T: Send + Sync + 'static, F: FnOnce(Quiesced<T>)>(Option<(Unpublished<T>, F)>);
+
+impl<T: Send + Sync + 'static, F: FnOnce(Quiesced<T>)> Drop for AfterGrace<T, F> {
+    fn drop(&mut self) {
+        if let Some((unpublished, then)) = self.0.take() {
+            // SAFETY: this value is made only in `Unpublished::retire`, which gives it to `rcu::retire`: a grace period has passed.
+            then(unsafe { unpublished.quiesced() });
         }
-        self.slots[socket.id().slot as usize].replace(None);
-        Unpublished(socket.clone())
-    }
-
-    /// Every socket there is.
-    pub fn all(&self) -> Vec<Arc<Socket>> {
-        let pin = rcu::pin();
-        self.slots.iter().filter_map(|slot| slot.load_owned(pin.guard())).collect()
-    }
-
-    /// The sum of all tables' entries.
-    pub fn entries(&self) -> usize {
-        self.tables.iter().map(Table::len).sum()
     }
 }
 
-/// One core's table.
-struct Table {
-    keys: HashKeys,
-    slots: RcuCell<Slots>,
-    /// Sockets of each kind, so that a lookup tries only kinds that exist.
-    kinds: [AtomicUsize; 4],
-}
-
-struct Slots {
-    entries: Box<[Entry]>,
-    /// Entries that are not [`EMPTY`]. Written under the registry's mutex.
-    used: AtomicUsize,
-}
-
-struct Entry {
-    tag: AtomicU64,
-    socket: RcuCell<Socket>,
-}
-
-impl Slots {
-    fn new(len: usize) -> Self {
-        let entry = |_| Entry { tag: AtomicU64::new(EMPTY), socket: RcuCell::empty() };
-        Slots { entries: (0..len).map(entry).collect(), used: AtomicUsize::new(0) }
+impl<T: Send + Sync + 'static> Table<T> {
+    /// A table for `sockets_max` sockets, at most [`SOCKETS_MAX`]. Memory is used as sockets come.
+    pub fn new(keys: crate::owner::HashKeys, sockets_max: usize) -> Result<Self, RegionError> {
+        Self::with_hash(FlowHash::new(keys), sockets_max.min(SOCKETS_MAX) + SLOTS_SPARE)
     }
 
-    /// The entries in probing order for `hash`.
-    #[inline]
-    fn probe(&self, hash: u64) -> impl Iterator<Item = &Entry> {
-        let mask = self.entries.len() - 1;
-        (0..self.entries.len()).map(move |i| &self.entries[(hash as usize).wrapping_add(i) & mask])
+    /// A table of exactly so many slots.
+    pub fn with_hash(hash: FlowHash, slots: usize) -> Result<Self, RegionError> {
+        Ok(Table {
+            hash,
+            index: Index::new(slots)?,
+            slots: Zeroed::new(slots)?,
+            free: Places::new(0, slots as u32),
+            kinds: Default::default(),
+        })
     }
 
     #[inline]
-    fn get<'g>(&'g self, hash: u64, key: &Key, guard: ReadGuard<'g>) -> Option<&'g Socket> {
-        for entry in self.probe(hash >> 2) {
-            // Acquire: pairs with the release in `insert`, so the socket is seen with its tag.
-            match entry.tag.load(Ordering::Acquire) {
-                EMPTY => return None,
-                tag if tag == hash | LIVE => {
-                    if let Some(socket) = entry.socket.load(guard).filter(|socket| socket.key() == key) {
-                        return Some(socket);
-                    }
-                }
-                _ => {}
-            }
-        }
-        None
+    fn slot(&self, at: u32) -> &Slot<T> {
+        #[cfg(test)]
+        tests::work();
+        &self.slots[at as usize]
     }
 
-    /// Under the registry's mutex; there is room.
-    fn insert(&self, hash: u64, socket: Arc<Socket>) {
-        let free = |entry: &&Entry| entry.tag.load(Ordering::Relaxed) & LIVE == 0;
-        let entry = self.probe(hash >> 2).find(free).expect("the caller made room");
-        if entry.tag.load(Ordering::Relaxed) == EMPTY {
-            self.used.fetch_add(1, Ordering::Relaxed);
-        }
-        entry.socket.replace(Some(socket));
-        entry.tag.store(hash | LIVE, Ordering::Release);
-    }
-}
-
-impl Table {
-    fn new(keys: HashKeys) -> Self {
-        Table { keys, slots: RcuCell::new(Arc::new(Slots::new(SLOTS_MIN))), kinds: Default::default() }
-    }
-
-    /// The socket for a datagram from `peer` to `local`: connected before unconnected, exact before wildcard.
+    /// The value of that name, unless it is gone.
     #[inline]
-    fn lookup<'g>(&'g self, local: SocketAddr, peer: SocketAddr, guard: ReadGuard<'g>) -> Option<&'g Socket> {
-        let slots = self.slots.load(guard)?;
-        for (kind, count) in self.kinds.iter().enumerate() {
-            // Acquire: a socket that is counted can be found.
-            if count.load(Ordering::Acquire) == 0 {
-                continue;
-            }
-            let local = if kind & 1 == 0 { local } else { SocketAddr::new(unspecified(local), local.port()) };
-            let key = Key { local, peer: (kind < 2).then_some(peer) };
-            let found = slots.get(self.hash(&key), &key, guard);
+    pub fn get<'g>(&'g self, id: SocketId, guard: ReadGuard<'g>) -> Option<&'g T> {
+        let slot = self.slots.get(id.slot as usize)?;
+        let value = slot.load(guard)?;
+        // Written before the value was published, and not again before a grace period after it is gone.
+        (slot.generation.load(Ordering::Relaxed) == id.generation).then_some(value)
+    }
+
+    /// The value for a datagram: connected before unconnected, exact before wildcard.
+    #[inline]
+    pub fn lookup<'g>(&'g self, flow: &Flow, guard: ReadGuard<'g>) -> Option<&'g T> {
+        for kind in self.kinds() {
+            let flow = flow.as_kind(kind);
+            let found = self.find(self.hash.hash(&flow), &flow, guard);
             if found.is_some() {
                 return found;
             }
@@ -202,143 +212,150 @@ impl Table {
         None
     }
 
-    /// Whether exactly this key is bound.
-    fn contains(&self, key: &Key, guard: ReadGuard<'_>) -> bool {
-        self.slots.load(guard).is_some_and(|slots| slots.get(self.hash(key), key, guard).is_some())
-    }
-
-    /// Makes the socket findable. Under the registry's mutex; its key is not in the table.
-    fn publish(&self, socket: &Arc<Socket>) {
-        self.make_room();
-        let pin = rcu::pin();
-        let slots = self.slots.load(pin.guard()).expect("a table always has slots");
-        slots.insert(self.hash(socket.key()), socket.clone());
-        self.kinds[socket.key().kind()].fetch_add(1, Ordering::Release);
-    }
-
-    /// Makes the socket unfindable. Under the registry's mutex. Readers that found it before keep it until they are quiescent.
-    fn unpublish(&self, socket: &Socket) {
-        let pin = rcu::pin();
-        let slots = self.slots.load(pin.guard()).expect("a table always has slots");
-        let hash = self.hash(socket.key());
-        let holds =
-            |entry: &&Entry| entry.socket.load(pin.guard()).is_some_and(|held| held.id() == socket.id());
-        let mut probe = slots.probe(hash >> 2).take_while(|entry| entry.tag.load(Ordering::Relaxed) != EMPTY);
-        if let Some(entry) = probe.find(holds) {
-            entry.tag.store(TOMBSTONE, Ordering::Release);
-            entry.socket.replace(None);
-            self.kinds[socket.key().kind()].fetch_sub(1, Ordering::Release);
+    /// As [`lookup`](Self::lookup), for a burst at once: cache misses overlap.
+    ///
+    /// # Panics
+    /// If there are more flows than a [`BURST`].
+    pub fn lookup_burst<'g>(
+        &'g self,
+        flows: &[Flow],
+        guard: ReadGuard<'g>,
+    ) -> ArrayVec<Option<&'g T>, BURST> {
+        let kinds: ArrayVec<usize, KINDS> = self.kinds().collect();
+        let mut hashes = [[0u64; BURST]; KINDS];
+        for &kind in &kinds {
+            for (flow, hash) in flows.iter().zip(&mut hashes[kind]) {
+                *hash = self.hash.hash(&flow.as_kind(kind));
+                self.index.prefetch(*hash);
+            }
         }
+        let mut guesses: ArrayVec<Option<(u32, usize)>, BURST> = ArrayVec::new();
+        for i in 0..flows.len() {
+            // The first slot with the right tag is the right one but for one in 2^32.
+            guesses.push(kinds.iter().find_map(|&kind| {
+                let slot = self.index.find(hashes[kind][i], Some)?;
+                prefetch(&self.slots[slot as usize]);
+                Some((slot, kind))
+            }));
+        }
+        let confirm = |(flow, guess): (&Flow, Option<(u32, usize)>)| {
+            let (slot, kind) = guess?;
+            let slot = self.slot(slot);
+            let held = if slot.holds(&flow.as_kind(kind)) { slot.load(guard) } else { None };
+            // Another's tag, or just being closed: something less specific may be there.
+            let value = held.or_else(|| self.lookup(flow, guard))?;
+            prefetch(value);
+            Some(value)
+        };
+        flows.iter().zip(guesses).map(confirm).collect()
     }
 
-    /// Sockets in the table.
-    fn len(&self) -> usize {
-        self.kinds.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    /// Whether exactly this flow is bound.
+    pub fn contains(&self, flow: &Flow, guard: ReadGuard<'_>) -> bool {
+        self.find(self.hash.hash(flow), flow, guard).is_some()
     }
 
     #[inline]
-    fn hash(&self, key: &Key) -> u64 {
-        self.keys.hash(key.local, key.peer) & !(LIVE | TOMBSTONE)
+    fn find<'g>(&'g self, hash: u64, flow: &Flow, guard: ReadGuard<'g>) -> Option<&'g T> {
+        self.index.find(hash, |slot| {
+            let slot = self.slot(slot);
+            slot.holds(flow).then(|| slot.load(guard)).flatten()
+        })
     }
 
-    /// Keeps at least half of the entries empty, so that probing ends soon.
-    fn make_room(&self) {
+    /// The kinds that exist, most specific first.
+    #[inline]
+    fn kinds(&self) -> impl Iterator<Item = usize> {
+        // Acquire: a value that is counted can be found.
+        (0..KINDS).filter(|&kind| self.kinds[kind].load(Ordering::Acquire) != 0)
+    }
+
+    /// Published values.
+    pub fn len(&self) -> usize {
+        self.kinds.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Entries of the index, counted one by one. Takes as long as the table is large.
+    pub fn entries(&self) -> usize {
+        self.index.chains().map(|(_, entries)| entries).sum()
+    }
+
+    /// Every value there is.
+    pub fn all(&self) -> Vec<Arc<T>> {
         let pin = rcu::pin();
-        let old = self.slots.load(pin.guard()).expect("a table always has slots");
-        if (old.used.load(Ordering::Relaxed) + 1) * 2 <= old.entries.len() {
-            return;
+        self.free.used().filter_map(|at| self.slot(at).load_owned(pin.guard())).collect()
+    }
+
+    // ---- writers, under the registry's mutex ----
+
+    /// Takes a slot, and names it. `None`: every slot that is free waits for its grace period.
+    pub fn reserve(&self) -> Option<SocketId> {
+        let slot = self.free.take(|at| &self.slot(at).next_free)?;
+        Some(SocketId { slot, generation: self.slot(slot).generation.load(Ordering::Relaxed) })
+    }
+
+    /// Makes the value findable, by all cores at once. `id` was reserved and the flow is not bound.
+    pub fn publish(&self, id: SocketId, flow: &Flow, kind: usize, value: Arc<T>) {
+        let slot = self.slot(id.slot);
+        for (held, word) in slot.flow.iter().zip(flow.0) {
+            held.store(word, Ordering::Relaxed);
         }
-        let new = Slots::new(((self.len() + 1) * 4).next_power_of_two().max(SLOTS_MIN));
-        for entry in &old.entries {
-            if let Some(socket) = entry.socket.load_owned(pin.guard()) {
-                new.insert(self.hash(socket.key()), socket);
-            }
+        // Release: pairs with the acquire in `Slot::load`.
+        slot.value.store(Arc::into_raw(value).cast_mut(), Ordering::Release);
+        self.index.insert(self.hash.hash(flow), id.slot);
+        self.kinds[kind].fetch_add(1, Ordering::Release);
+    }
+
+    /// Makes it unfindable. Readers that found it before keep it until they are quiescent.
+    pub fn unpublish(&self, id: SocketId, flow: &Flow, kind: usize) -> Unpublished<T> {
+        let bucket = self.index.remove(self.hash.hash(flow), id.slot);
+        let value = self.slot(id.slot).value.swap(std::ptr::null_mut(), Ordering::AcqRel);
+        assert!(!value.is_null(), "what is unpublished was published");
+        self.kinds[kind].fetch_sub(1, Ordering::Release);
+        // SAFETY: it came from Arc::into_raw, and the swap took the slot's reference out, exactly once.
+        let value = ManuallyDrop::new(unsafe { Arc::from_raw(value.cast_const()) });
+        Unpublished { value, slot: id.slot, bucket }
+    }
+
+    // ---- whoever ends a grace period ----
+
+    /// Makes the places of an unpublished value free for others.
+    pub fn recycle(&self, quiesced: Quiesced<T>) {
+        if let Some(bucket) = quiesced.bucket {
+            self.index.recycle(bucket);
         }
-        self.slots.replace(Some(Arc::new(new)));
+        let slot = self.slot(quiesced.slot);
+        slot.generation.store(slot.generation.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.free.give(quiesced.slot, |at| &self.slot(at).next_free);
     }
 }
 
+impl<T> Drop for Table<T> {
+    fn drop(&mut self) {
+        for at in self.free.used() {
+            // Relaxed: `&mut self` came here with everything that others wrote.
+            let value = self.slots[at as usize].value.load(Ordering::Relaxed);
+            if !value.is_null() {
+                // SAFETY: no borrow of what a slot holds is alive (they borrow the table), and the reference is the slot's own.
+                drop(unsafe { Arc::from_raw(value.cast_const()) });
+            }
+        }
+    }
+}
+
+// SAFETY: the table hands out &T and Arc<T> to any thread and drops T on any thread: what Arc<T> itself requires.
+unsafe impl<T: Send + Sync> Send for Table<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync> Sync for Table<T> {}
+
+/// Asks for a cache line that will be read soon.
 #[inline]
-fn unspecified(addr: SocketAddr) -> IpAddr {
-    match addr {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+fn prefetch<T>(at: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that the program sees; the address is valid besides.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(at).cast());
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashMap;
-    use std::sync::atomic::AtomicBool;
-    use std::thread;
-
-    const KEYS: HashKeys = HashKeys(11, 12);
-
-    fn key(n: u32) -> Key {
-        let ip = if n.is_multiple_of(3) { [0, 0, 0, 0] } else { [10, 0, 0, 1] };
-        let peer = n.is_multiple_of(2).then(|| SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 9)));
-        Key { local: SocketAddr::from((ip, 1000 + (n / 6 % 50_000) as u16)), peer }
-    }
-
-    fn socket(n: u32, key: Key) -> Arc<Socket> {
-        Arc::new(Socket::new(0, SocketId { slot: n, generation: 0 }, key, n.into(), 1, 0))
-    }
-
-    #[test]
-    fn agrees_with_a_hash_map_through_growth_and_churn() {
-        let table = Table::new(KEYS);
-        let mut model: HashMap<Key, Arc<Socket>> = HashMap::new();
-        let mut random = fastrand::Rng::with_seed(7);
-        for n in 0..20_000 {
-            let key = key(random.u32(..3000));
-            match model.remove(&key) {
-                Some(socket) => table.unpublish(&socket),
-                None => {
-                    let socket = socket(n, key);
-                    table.publish(&socket);
-                    model.insert(key, socket);
-                }
-            }
-            if n % 500 == 0 {
-                let pin = rcu::pin();
-                for n in 0..3000 {
-                    let key = self::key(n);
-                    assert_eq!(table.contains(&key, pin.guard()), model.contains_key(&key), "{key:?}");
-                }
-            }
-            assert_eq!(table.len(), model.len());
-        }
-    }
-
-    #[test]
-    fn what_stays_bound_is_always_found_while_others_come_and_go() {
-        let table = Arc::new(Table::new(KEYS));
-        let stable: Vec<_> = (0..40).map(|n| socket(n, key(6 * n + 1))).collect();
-        stable.iter().for_each(|socket| table.publish(socket));
-        let stop = Arc::new(AtomicBool::new(false));
-        let (theirs, halt) = (table.clone(), stop.clone());
-        let reader = thread::spawn(move || {
-            let mut reader = rcu::Reader::register();
-            let peer = SocketAddr::from(([10, 9, 9, 9], 9));
-            let mut rounds = 0u64;
-            while !halt.load(Ordering::Relaxed) {
-                for n in 0..40 {
-                    let found = theirs.lookup(key(6 * n + 1).local, peer, reader.guard());
-                    assert_eq!(found.map(Socket::cookie), Some(n.into()), "round {rounds}");
-                }
-                rounds += 1;
-                reader.quiescent();
-            }
-            rounds
-        });
-        for round in 0..200 {
-            let churn: Vec<_> = (0..100).map(|n| socket(1000 + n, key(6 * (100 + n + round) + 1))).collect();
-            churn.iter().for_each(|socket| table.publish(socket));
-            churn.iter().for_each(|socket| table.unpublish(socket));
-        }
-        stop.store(true, Ordering::Relaxed);
-        assert!(reader.join().unwrap() > 0);
-        assert_eq!(table.len(), 40);
-    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }

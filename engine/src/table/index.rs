@@ -1,0 +1,200 @@
+//! Hash to candidates: buckets of one cache line, seven words each, and a list of further buckets behind those that are full.
+//!
+//! A word is 32 bits of the hash and a slot's number, written by one store, so no reader ever sees half of an entry. Buckets are
+//! scanned whole: to remove an entry is to clear its word, and nothing else ever moves. An overflow bucket that is empty is taken off
+//! its list; a reader that stands in it goes on along its link, which stays until a grace period has passed.
+
+use pmd::RegionError;
+
+use super::places::Places;
+use super::zeroed::{Zeroable, Zeroed};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+const ENTRIES: usize = 7;
+/// Entries of a full table per bucket, at most; then one bucket in twenty has a second line.
+const LOAD_MAX: usize = 4;
+
+#[derive(Default)]
+#[repr(C, align(64))]
+struct Bucket {
+    /// Upper half: [`tag`]; lower half: the slot's number plus one. Zero: no entry.
+    entries: [AtomicU64; ENTRIES],
+    /// The next bucket of the chain; zero, which is never one: none. In a free bucket: the link of [`Places`].
+    next: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Bucket>() == 64);
+
+// SAFETY: atomics are plain integers; zeros are what Default gives.
+unsafe impl Zeroable for Bucket {}
+
+pub(super) struct Index {
+    /// First those that hashes point at, then those for overflow: one for each slot, since a linked one has an entry and one that waits
+    /// for its grace period waits with a slot. So there is always one left.
+    buckets: Zeroed<Bucket>,
+    mask: usize,
+    spare: Places,
+}
+
+#[inline]
+fn tag(hash: u64) -> u64 {
+    // Never zero, so that no entry looks like none.
+    (hash >> 32) | 1
+}
+
+#[inline]
+fn word(hash: u64, slot: u32) -> u64 {
+    tag(hash) << 32 | u64::from(slot + 1)
+}
+
+impl Bucket {
+    /// The places of entries with that tag, as a set of bits.
+    #[inline]
+    fn hits(&self, tag: u64) -> u32 {
+        let mut hits = 0;
+        for (i, entry) in self.entries.iter().enumerate() {
+            hits |= u32::from(entry.load(Ordering::Relaxed) >> 32 == tag) << i;
+        }
+        hits
+    }
+
+    fn find(&self, word: u64) -> Option<&AtomicU64> {
+        self.entries.iter().find(|entry| entry.load(Ordering::Relaxed) == word)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.entries.iter().all(|entry| entry.load(Ordering::Relaxed) == 0)
+    }
+}
+
+impl Index {
+    pub fn new(slots: usize) -> Result<Self, RegionError> {
+        let buckets = slots.div_ceil(LOAD_MAX).next_power_of_two();
+        let end = u32::try_from(buckets + slots).expect("a table's limit is checked by its owner");
+        Ok(Index {
+            buckets: Zeroed::new(end as usize)?,
+            mask: buckets - 1,
+            spare: Places::new(buckets as u32, end),
+        })
+    }
+
+    #[inline]
+    fn bucket(&self, at: usize) -> &Bucket {
+        #[cfg(test)]
+        super::tests::work();
+        &self.buckets[at]
+    }
+
+    #[inline]
+    fn home(&self, hash: u64) -> &Bucket {
+        self.bucket(hash as usize & self.mask)
+    }
+
+    /// Fetches what [`find`](Self::find) will read first.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        super::prefetch(&self.buckets[hash as usize & self.mask]);
+    }
+
+    /// The first thing that `accept` makes of the slots that may be meant, which it must compare.
+    #[inline]
+    pub fn find<R>(&self, hash: u64, mut accept: impl FnMut(u32) -> Option<R>) -> Option<R> {
+        let tag = tag(hash);
+        let mut bucket = self.home(hash);
+        loop {
+            let mut hits = bucket.hits(tag);
+            while hits != 0 {
+                let at = hits.trailing_zeros() as usize;
+                hits &= hits - 1;
+                // Acquire: pairs with the release in `insert`, so the slot's contents are seen. The word may have changed since.
+                let word = bucket.entries[at].load(Ordering::Acquire);
+                if word >> 32 == tag
+                    && let Some(found) = accept(word as u32 - 1)
+                {
+                    return Some(found);
+                }
+            }
+            // Acquire: pairs with the release in `link`: the bucket's entry is seen.
+            match bucket.next.load(Ordering::Acquire) {
+                0 => return None,
+                next => bucket = self.bucket(next as usize),
+            }
+        }
+    }
+
+    /// Under the writers' mutex; the slot is filled in and in no bucket.
+    pub fn insert(&self, hash: u64, slot: u32) {
+        let home = self.home(hash);
+        let mut bucket = home;
+        loop {
+            if let Some(free) = bucket.find(0) {
+                // Release: pairs with the acquire in `find`.
+                free.store(word(hash, slot), Ordering::Release);
+                return;
+            }
+            match bucket.next.load(Ordering::Relaxed) {
+                0 => return self.link(home, word(hash, slot)),
+                next => bucket = self.bucket(next as usize),
+            }
+        }
+    }
+
+    #[cold]
+    fn link(&self, home: &Bucket, word: u64) {
+        let link = |place: u32| &self.bucket(place as usize).next;
+        let place = self.spare.take(link).expect("there are as many overflow buckets as slots");
+        let bucket = self.bucket(place as usize);
+        bucket.entries[0].store(word, Ordering::Relaxed);
+        bucket.next.store(home.next.load(Ordering::Relaxed), Ordering::Relaxed);
+        // Release: pairs with the acquire of `next` in `find`.
+        home.next.store(place, Ordering::Release);
+    }
+
+    /// Under the writers' mutex. Yields the overflow bucket that this emptied, for [`recycle`](Self::recycle).
+    pub fn remove(&self, hash: u64, slot: u32) -> Option<u32> {
+        let word = word(hash, slot);
+        let mut before: Option<&Bucket> = None;
+        let mut bucket = self.home(hash);
+        let mut at = 0;
+        loop {
+            let next = bucket.next.load(Ordering::Relaxed);
+            if let Some(entry) = bucket.find(word) {
+                entry.store(0, Ordering::Release);
+                let before = before.filter(|_| bucket.is_empty())?;
+                // Release: what the next bucket holds was published with the link that is copied here.
+                before.next.store(next, Ordering::Release);
+                return Some(at);
+            }
+            assert_ne!(next, 0, "a published slot is in its bucket's chain");
+            before = Some(bucket);
+            at = next;
+            bucket = self.bucket(next as usize);
+        }
+    }
+
+    /// A grace period has passed since [`remove`](Self::remove) gave the bucket out.
+    pub fn recycle(&self, bucket: u32) {
+        self.spare.give(bucket, |place| &self.bucket(place as usize).next);
+    }
+
+    /// Overflow buckets that are linked or wait for their grace period.
+    #[cfg(test)]
+    pub fn spare_taken(&self) -> usize {
+        self.spare.taken(|place| &self.buckets[place as usize].next)
+    }
+
+    /// Lengths in buckets and in entries of every chain.
+    pub fn chains(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        (0..=self.mask).map(|at| {
+            let (mut bucket, mut buckets, mut entries) = (&self.buckets[at], 1, 0);
+            loop {
+                entries += bucket.entries.iter().filter(|entry| entry.load(Ordering::Relaxed) != 0).count();
+                match bucket.next.load(Ordering::Relaxed) {
+                    0 => return (buckets, entries),
+                    next => bucket = &self.buckets[next as usize],
+                }
+                buckets += 1;
+            }
+        })
+    }
+}
