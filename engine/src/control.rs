@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use crossbeam_utils::CachePadded;
-use pmd::{Mbuf, RegionError};
+use pmd::{BURST, Mbuf, RegionError};
 
 use crate::flow::Flow;
 use crate::owner::{HashKeys, Ownership};
@@ -146,6 +147,16 @@ impl Sockets {
         guard: ReadGuard<'g>,
     ) -> Option<&'g Socket> {
         self.table.lookup(&Flow::new(local, Some(peer)), guard)
+    }
+
+    /// The sockets for a burst of datagrams.
+    #[inline]
+    pub fn lookup_burst<'g>(
+        &'g self,
+        flows: &[Flow],
+        guard: ReadGuard<'g>,
+    ) -> ArrayVec<Option<&'g Socket>, BURST> {
+        self.table.lookup_burst(flows, guard)
     }
 
     /// Whether `core`, which ever queued `queued` bytes of buffers, may queue `weight` more.
