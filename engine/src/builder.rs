@@ -291,7 +291,7 @@ impl Builder {
                 Box::new(built) as Box<dyn poll::Turn>
             };
             poll::run_on(cpus[core], Box::new(build), exit)?;
-            engine.exits.push(exited);
+            engine.exits.push(Mutex::new(exited));
         }
         drop(ready);
         engine.await_start(&started)?;

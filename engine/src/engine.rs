@@ -27,7 +27,8 @@ pub struct Engine<H: Handler = UdpHandler> {
     pub(crate) commands: Vec<CommandSender<H::Command>>,
     pub(crate) views: Vec<CoreView>,
     pub(crate) ports: Mutex<Vec<Box<dyn Port>>>,
-    pub(crate) exits: Vec<Receiver<Exit>>,
+    /// Behind locks that only stopping takes, so that threads may share the engine.
+    pub(crate) exits: Vec<std::sync::Mutex<Receiver<Exit>>>,
 }
 
 /// What other threads see of a core.
@@ -157,10 +158,12 @@ impl<H: Handler> Engine<H> {
             link.ops.close();
         }
         let exits = std::mem::take(&mut self.exits);
-        let ended = exits.iter().enumerate().map(|(core, exit)| match exit.recv() {
-            Ok(Ok(())) => None,
-            Ok(Err(message)) => Some((core, message)),
-            Err(_) => Some((core, "its polling thread is gone".into())),
+        let ended = exits.into_iter().enumerate().map(|(core, exit)| {
+            match exit.into_inner().unwrap_or_else(PoisonError::into_inner).recv() {
+                Ok(Ok(())) => None,
+                Ok(Err(message)) => Some((core, message)),
+                Err(_) => Some((core, "its polling thread is gone".into())),
+            }
         });
         let panics = ended.flatten().collect();
         for link in &self.sockets.cores {
@@ -171,6 +174,12 @@ impl<H: Handler> Engine<H> {
         panics
     }
 }
+
+/// Threads may share an engine, to bind and to look at it.
+const _: () = {
+    const fn is_sync<T: Sync>() {}
+    is_sync::<Engine>();
+};
 
 impl<H: Handler> Drop for Engine<H> {
     fn drop(&mut self) {
