@@ -3,9 +3,13 @@
 //! The lab builds it, gives it its CPUs and draws the order of the runs; by hand it is good for looking at one figure. The arms in C
 //! are in `bench/arms`. Deliberately absent: comparisons, bars, and anything that decides what a figure means.
 
+mod calls;
+mod dispatch;
 mod grace;
+mod hold;
 mod measure;
 mod read;
+mod source;
 
 use clap::{Parser, Subcommand};
 
@@ -43,6 +47,22 @@ enum What {
         /// The reader's CPU
         reader: usize,
     },
+    /// ns of a core for each packet from rx_burst to the wake-up, into one socket
+    Dispatch {
+        /// What keeps the socket's object meanwhile
+        held: hold::Held,
+        /// CPUs, a core on each
+        #[arg(value_delimiter = ',', required = true)]
+        cpus: Vec<usize>,
+    },
+    /// Rx calls a second to one socket
+    Calls {
+        /// What keeps the socket's object while a packet is taken
+        held: hold::Held,
+        /// CPUs, a core of the client and one of the server on each
+        #[arg(value_delimiter = ',', required = true)]
+        cpus: Vec<usize>,
+    },
 }
 
 fn main() {
@@ -50,6 +70,8 @@ fn main() {
         What::Read { arm, cpus } => serde_json::to_string(&read::read(arm, &cpus)),
         What::Quiescent { arm, cpus } => serde_json::to_string(&read::quiescent(arm, &cpus)),
         What::Grace { arm, writer, reader } => serde_json::to_string(&grace::grace(arm, writer, reader)),
+        What::Dispatch { held, cpus } => serde_json::to_string(&dispatch::dispatch(held, &cpus)),
+        What::Calls { held, cpus } => serde_json::to_string(&calls::calls(held, &cpus)),
     };
     println!("{}", figures.expect("finite numbers"));
 }

@@ -1,10 +1,13 @@
-//! Threads on CPUs of their own, batches of about 10 ms, medians. `bench/arms/measure.h` does the same in C.
+//! Threads on CPUs of their own, batches of about 10 ms of CPU time, medians. `bench/arms/measure.h` does the same in C.
+//!
+//! CPU time and not the clock's, so that a thread that is made to wait does not seem slow.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 const BATCHES: usize = 9;
@@ -37,14 +40,13 @@ pub fn measure<F: FnMut(u64) -> u64>(cpus: &[usize], make: impl Fn(usize) -> F +
         let mut run = make(index);
         begin.wait();
         let n = calibrate(&mut run);
-        let mut ns: Vec<f64> = (0..BATCHES).map(|_| time(&mut run, n).as_nanos() as f64 / n as f64).collect();
+        let ns: Vec<f64> = (0..BATCHES).map(|_| time(&mut run, n).as_nanos() as f64 / n as f64).collect();
         // The others are measured against us to their end.
         done.fetch_add(1, Ordering::SeqCst);
         while done.load(Ordering::SeqCst) < cpus.len() {
             std::hint::black_box(run(n / 16 + 1));
         }
-        ns.sort_by(f64::total_cmp);
-        ns[BATCHES / 2]
+        median(ns)
     };
     let medians: Vec<f64> = thread::scope(|scope| {
         let threads: Vec<_> =
@@ -52,6 +54,13 @@ pub fn measure<F: FnMut(u64) -> u64>(cpus: &[usize], make: impl Fn(usize) -> F +
         threads.into_iter().map(|thread| thread.join().expect("the arm itself panicked")).collect()
     });
     Figure { ns: medians.iter().sum::<f64>() / medians.len() as f64 }
+}
+
+/// The middle one.
+pub fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.into_iter().collect();
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
 /// How many fill a batch while the others run too; the warm-up besides.
@@ -68,9 +77,15 @@ fn calibrate(run: &mut impl FnMut(u64) -> u64) -> u64 {
 }
 
 fn time(run: &mut impl FnMut(u64) -> u64, n: u64) -> Duration {
-    let begun = Instant::now();
+    let begun = cpu_time(ClockId::ThreadCPUTime);
     std::hint::black_box(run(n));
-    begun.elapsed()
+    cpu_time(ClockId::ThreadCPUTime) - begun
+}
+
+/// CPU time that the calling thread, or the process, has had so far.
+pub fn cpu_time(of: ClockId) -> Duration {
+    let time = clock_gettime(of);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 #[cfg(test)]
@@ -78,17 +93,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_millisecond_measures_as_one_and_every_thread_counts() {
+    fn a_batch_is_of_cpu_time_and_every_thread_counts() {
         let cpu = core_affinity::get_core_ids().unwrap()[0].id;
         let threads = AtomicUsize::new(0);
-        let figure = measure(&[cpu], |_| {
+        let figure = measure(&[cpu, cpu], |_| {
             threads.fetch_add(1, Ordering::SeqCst);
             |n| {
-                thread::sleep(Duration::from_micros(n));
+                let begun = cpu_time(ClockId::ThreadCPUTime);
+                while cpu_time(ClockId::ThreadCPUTime) - begun < Duration::from_micros(n) {}
                 n
             }
         });
-        assert!((1000.0..5000.0).contains(&figure.ns), "{} ns for a microsecond's sleep", figure.ns);
-        assert_eq!(threads.into_inner(), 1);
+        // Two threads on one CPU: by the clock, each would seem to take twice as long.
+        assert!((999.0..1500.0).contains(&figure.ns), "{} ns for a microsecond", figure.ns);
+        assert_eq!(threads.into_inner(), 2);
     }
 }

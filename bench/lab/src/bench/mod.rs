@@ -9,6 +9,7 @@ mod busy;
 mod compare;
 mod machine;
 mod memory;
+mod plot;
 mod rcu;
 mod report;
 mod rounds;
@@ -85,6 +86,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
+    /// Draw the dispatch figures of `rcu` here, as SVG; beside the JSON file if not given
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+
     /// Exit 1 and name each bar that is missed
     #[arg(long)]
     check: bool,
@@ -114,6 +119,10 @@ pub fn run(host: &Host, args: &Args) -> Result<ExitCode> {
     println!("\n{report}");
     if let Some(path) = &args.json {
         keep(&report, path)?;
+    }
+    let beside = || args.json.as_ref().map(|path| path.with_extension("svg"));
+    if let Some(path) = args.plot.clone().or_else(beside) {
+        plot::dispatch(&report, &path)?;
     }
     Ok(verdict(&report, args.check))
 }

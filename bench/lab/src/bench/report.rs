@@ -49,6 +49,14 @@ impl From<Comparison> for Line {
     }
 }
 
+impl std::ops::Deref for Line {
+    type Target = Comparison;
+
+    fn deref(&self) -> &Comparison {
+        &self.comparison
+    }
+}
+
 impl Report {
     /// What was missed, in words: a bar each, and benches that failed.
     pub fn missed(&self) -> Vec<String> {

@@ -28,7 +28,7 @@ pub fn lines(programs: &Programs<'_>, rounds: &mut Rounds) -> Result<Vec<Compari
         ("liburcu-qsbr", on(&programs.urcu, None)),
         ("rte_rcu_qsbr", on(&programs.rte, None)),
     ];
-    let told = programs.measure(rounds, commands)?;
+    let told = programs.measure_with_cycle(rounds, commands)?;
     let line = |what, key, anchor, bar| {
         let head = Head { what, unit: "us", boundary: BOUNDARY };
         let side = |arm, name| {

@@ -3,6 +3,7 @@
 //! Each part is one set of rounds: ours and all that stands beside it run in the same round, in random order. A figure is one run of one
 //! program, `micro` (bench/micro) for the arms in Rust and the programs of bench/arms for those in C.
 
+mod dispatch;
 mod grace;
 mod read;
 
@@ -23,6 +24,7 @@ pub fn rcu(cx: &Cx<'_>, rounds: &mut Rounds) -> Result<Vec<Comparison>> {
     let programs = Programs::build(cx)?;
     let mut lines = read::lines(&programs, rounds)?;
     lines.extend(grace::lines(&programs, rounds)?);
+    lines.extend(dispatch::lines(&programs, rounds)?);
     Ok(lines)
 }
 
@@ -58,10 +60,18 @@ impl Programs<'_> {
         self.cpus[..cpus].iter().map(usize::to_string).collect::<Vec<_>>().join(",")
     }
 
-    /// An arm for each command, and the buffer cycle besides. What each of them told in each round.
+    /// What an arm for each command told in each round, and the buffer cycle besides, for absolute bars.
+    fn measure_with_cycle(
+        &self,
+        rounds: &mut Rounds,
+        mut commands: Vec<(&'static str, Cmd)>,
+    ) -> Result<Told> {
+        commands.push((CYCLE, Cmd::new(&self.cycle).arg(format!("0@{}", self.cpus[0]))));
+        self.measure(rounds, commands)
+    }
+
+    /// What an arm for each command told in each round.
     fn measure(&self, rounds: &mut Rounds, commands: Vec<(&'static str, Cmd)>) -> Result<Told> {
-        let cycle = (CYCLE, Cmd::new(&self.cycle).arg(format!("0@{}", self.cpus[0])));
-        let commands: Vec<_> = commands.into_iter().chain([cycle]).collect();
         let mut arms: Vec<_> = commands
             .iter()
             .map(|(name, command)| Arm::new(name, || Ok(command.ok(self.cx)?.stdout)))

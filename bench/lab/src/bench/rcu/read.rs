@@ -53,7 +53,7 @@ fn read(programs: &Programs<'_>, rounds: &mut Rounds, cpus: usize, head: &Head) 
         ("rte_rcu_qsbr", Cmd::new(&programs.rte).args(["read", &on])),
     ];
     commands.extend(BESIDE.map(|(name, arm)| (name, micro(arm))));
-    let told = programs.measure(rounds, commands)?;
+    let told = programs.measure_with_cycle(rounds, commands)?;
     let line = |anchor, bar| {
         told.line(head, told.side("ours", "RcuCell::load", "ns")?, told.side(anchor, anchor, "ns")?, bar)
     };
@@ -74,7 +74,7 @@ fn quiescent(programs: &Programs<'_>, rounds: &mut Rounds) -> Result<Vec<Compari
         ("liburcu-qsbr", Cmd::new(&programs.urcu).args(["quiescent", &on])),
         ("rte_rcu_qsbr", Cmd::new(&programs.rte).args(["quiescent", &on])),
     ];
-    let told = programs.measure(rounds, commands)?;
+    let told = programs.measure_with_cycle(rounds, commands)?;
     let head = Head { what: "rcu-quiescent", unit: "ns/state", boundary: BOUNDARY_QUIESCENT };
     [("liburcu-qsbr", Some(QUIESCENT)), ("rte_rcu_qsbr", None), ("crossbeam repin", None)]
         .into_iter()
