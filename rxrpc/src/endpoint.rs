@@ -145,6 +145,12 @@ impl Endpoint {
         offered.ok_or(ListenError::UnknownService { service })?.charge(n)
     }
 
+    /// Takes one charged accept back that no call has used. False: there is none, or a call that is still to be announced
+    /// has it.
+    pub fn uncharge(&mut self, local: LocalId, service: u16) -> bool {
+        self.open_local(local).ok().and_then(|local| local.service(service)).is_some_and(|s| s.uncharge())
+    }
+
     fn open_local(&mut self, local: LocalId) -> Result<&mut Local, ListenError> {
         self.locals.get_mut(local).filter(|local| !local.closing).ok_or(ListenError::UnknownLocal)
     }

@@ -76,4 +76,11 @@ impl Service {
         self.charged += n;
         Ok(self.charged)
     }
+
+    /// Takes an unused accept back. False: there is none.
+    pub fn uncharge(&mut self) -> bool {
+        let any = self.charged > 0;
+        self.charged -= usize::from(any);
+        any
+    }
 }

@@ -9,15 +9,17 @@ use engine::{CommandSender, SendError};
 use rtrb::{Consumer, RingBuffer};
 
 use super::budget::ReadAccount;
-use super::call_ref::{CallRef, Service, UserId, Work, hold};
-use super::call_shared::{CallLedger, CallShared, CoreHalf, NewCall, SocketId};
+use super::call_ref::{CallRef, Holder, Service, UserId, Work};
+use super::call_shared::{CallLedger, CallShared, CoreHalf, NewCall};
+use super::call_table::CallTable;
 use super::completion::CallEnd;
 use super::config::SocketConfig;
-use super::core::{Begin, Named, QueuedWork, SocketCommand};
+use super::core::{Begin, QueuedWork, Released, Returned, SocketCommand};
 use super::core_socket::SocketHalf;
 use super::error::{BindFailed, CallFailed};
 use super::inline::InlineService;
-use super::socket_shared::SocketShared;
+use super::socket_shared::{Ring, SocketShared};
+use super::socket_table::SocketTable;
 use crate::control::{ClientPorts, Done, OpenLocal};
 use crate::handler::RxCommand;
 use crate::{CallOptions, ServiceConfig, Target};
@@ -33,7 +35,7 @@ pub(super) struct Api {
     /// Client ports of the engine, opened by the first client.
     pub(super) clients: OnceLock<ClientPorts<SocketCommand>>,
     pub(super) locals: Mutex<HashMap<SocketAddr, std::sync::Weak<Local>>>,
-    slots: Mutex<Slots>,
+    pub(super) sockets: Arc<SocketTable>,
     next_call: AtomicU64,
     next_core: AtomicUsize,
 }
@@ -42,29 +44,25 @@ pub(super) struct Api {
 pub(super) struct CoreLink {
     pub(super) commands: CommandSender<RxCommand<SocketCommand>>,
     pub(super) account: Arc<ReadAccount>,
-    /// Halves of calls that ended there, to be freed here.
-    pub(super) ended: Mutex<Consumer<Box<CoreHalf>>>,
-}
-
-/// Which socket slots are in use.
-#[derive(Default)]
-struct Slots {
-    free: Vec<u32>,
-    generations: Vec<u32>,
+    pub(super) table: Arc<CallTable>,
+    /// What ended there, to be judged here.
+    pub(super) ended: Mutex<Consumer<Returned>>,
+    /// Calls that the core aborted because the function that answers them panicked.
+    pub(super) panicked: Arc<AtomicU64>,
 }
 
 /// IDs of calls that go by a handle; those of users have the high bit clear.
 const HANDLE_IDS: u64 = 1 << 63;
 
 impl Api {
-    pub(super) fn new(config: SocketConfig, cores: Vec<CoreLink>) -> Self {
+    pub(super) fn new(config: SocketConfig, sockets: Arc<SocketTable>, cores: Vec<CoreLink>) -> Self {
         Api {
             config,
             cores,
             ledger: Arc::default(),
             clients: OnceLock::new(),
             locals: Mutex::default(),
-            slots: Mutex::default(),
+            sockets,
             next_call: AtomicU64::new(HANDLE_IDS),
             next_core: AtomicUsize::new(0),
         }
@@ -83,10 +81,6 @@ impl Api {
         }
     }
 
-    fn slots(&self) -> MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     // ---- sockets ----
 
     /// Makes a socket known to every core.
@@ -96,19 +90,24 @@ impl Api {
         service: Option<ServiceConfig>,
         inline: Option<InlineService>,
     ) -> Result<Arc<SocketShared>, BindFailed> {
-        let id = self.take_slot();
-        let calls_max = self.config.calls_max;
-        let (producers, consumers): (Vec<_>, Vec<_>) =
-            self.cores.iter().map(|_| RingBuffer::new(calls_max)).unzip();
+        let id = self.sockets.take_slot().map_err(|limit| BindFailed::TooManySockets { limit })?;
+        let ring = |core: &CoreLink| {
+            let (queue, linked) = RingBuffer::new(self.config.calls_max);
+            (queue, Ring { linked, calls: core.table.clone() })
+        };
+        let (producers, rings): (Vec<_>, Vec<_>) = self.cores.iter().map(ring).unzip();
         let ledger = Arc::new(CallLedger::of(&self.ledger));
         let number = service.map_or(0, |service| service.service);
-        let shared = Arc::new(SocketShared::new(id, local, number, ledger, consumers));
+        let shared = Arc::new(SocketShared::new(id, number, ledger, rings));
+        self.sockets.publish(shared.clone());
         let failed = Arc::new(OnceLock::new());
         let (tokens, done) = Done::tokens(self.cores.len());
         for (core, (queue, token)) in producers.into_iter().zip(tokens).enumerate() {
             let half = SocketHalf {
-                shared: shared.clone(),
+                id,
+                sockets: self.sockets.clone(),
                 queue,
+                local,
                 service,
                 inline: inline.clone(),
                 failed: failed.clone(),
@@ -126,10 +125,8 @@ impl Api {
         Err(failure)
     }
 
-    /// Closes a socket: marked closed, unpublished on every core together with the abort of its calls, then drained.
-    ///
-    /// A core forgets a socket between two packets, so when every core has, nobody can reach it any more: that wait is
-    /// the grace period.
+    /// Closes a socket, in this order: marked closed, unpublished, unbound on every core together with the abort of its calls,
+    /// a grace period, drained; then its slot is another's, and its memory is freed by RCU.
     pub(super) fn close_socket(&self, socket: &SocketShared) {
         assert!(
             !engine::rcu::is_core(),
@@ -138,46 +135,28 @@ impl Api {
         if !socket.mark_closed() {
             return;
         }
+        self.sockets.unpublish(socket.id);
         let (tokens, done) = Done::tokens(self.cores.len());
         for (core, token) in tokens.into_iter().enumerate() {
             self.tell(core, SocketCommand::Close(socket.id, token));
         }
         done.wait();
-        socket.readable.wake_all();
-        let drain = |shared: &CallShared| {
-            shared.complete(CallEnd::SocketClosed);
-            shared.mark_released();
-        };
-        let mut queue = socket.queue();
-        while let Some(link) = queue.pop() {
-            drain(&link);
-        }
-        drop(queue);
-        for (_, call) in socket.ids().drain() {
-            drain(&call);
-        }
+        // Whoever found the socket before is done with it after this.
+        engine::rcu::synchronize();
         self.free_ended();
-        self.give_slot(socket.id);
-    }
-
-    fn take_slot(&self) -> SocketId {
-        let mut slots = self.slots();
-        let slot = slots.free.pop().unwrap_or_else(|| {
-            slots.generations.push(0);
-            slots.generations.len() as u32 - 1
-        });
-        SocketId { slot, generation: slots.generations[slot as usize] }
-    }
-
-    fn give_slot(&self, id: SocketId) {
-        let mut slots = self.slots();
-        slots.generations[id.slot as usize] += 1;
-        slots.free.push(id.slot);
+        let mut queue = socket.queue();
+        while queue.pop().is_some() {}
+        drop(queue);
+        for (_, call) in socket.take_ids() {
+            call.mark_released();
+        }
+        socket.readable.wake_all();
+        self.sockets.give_slot(socket.id);
     }
 
     // ---- calls ----
 
-    /// Makes a call's two halves, within the socket's and the core's limit. It has no reference yet: give it one at once.
+    /// Makes a call's two halves, within the socket's and the core's limit.
     pub(super) fn new_call(
         &self,
         socket: &SocketShared,
@@ -192,28 +171,30 @@ impl Api {
             user_id: user_id.unwrap_or_else(|| self.next_call.fetch_add(1, Ordering::Relaxed)),
             by_id: user_id.is_some(),
             socket: socket.id,
-            core,
-            receive_buffer: self.config.receive_buffer,
-            send_buffer: self.config.send_buffer,
             calls_max: self.config.calls_max,
-            unread_budget: self.config.unread_budget,
-            core_account: &self.cores[core].account,
             ledger: &socket.ledger,
         };
-        CallShared::halves(new).map(Box::new).map_err(|limit| CallFailed::TooManyCalls { limit })
+        let table = &self.cores[core].table;
+        let begun = table.begin(&new).or_else(|_| {
+            // Calls of the socket may have ended on other cores.
+            self.free_ended();
+            table.begin(&new)
+        });
+        begun.map_err(|limit| CallFailed::TooManyCalls { limit })
     }
 
-    /// Begins a call, with `request` in its send ring already as far as that has room for it. Returns what had not.
+    /// Begins a call, with its request in its send ring as far as that has room for it. `work` goes along.
     pub(super) fn begin(
         &self,
-        half: Box<CoreHalf>,
+        mut half: Box<CoreHalf>,
         work: CallRef<Work>,
         target: Target,
         options: CallOptions,
     ) -> Result<(), CallFailed> {
         let core = half.shared.core;
-        let begin = Begin { half, work, target, options };
-        if self.tell(core, SocketCommand::Begin(Box::new(begin))) {
+        half.begin = Some((target, options));
+        if self.tell(core, SocketCommand::Begin(Begin(half))) {
+            work.sent();
             Ok(())
         } else {
             Err(CallFailed::Ended(CallEnd::CoreGone))
@@ -222,54 +203,75 @@ impl Api {
 
     /// Has the call's core look at the call, unless it is going to.
     pub(super) fn queue_work(&self, shared: &Arc<CallShared>) {
-        if let Some(work) = hold::<Work>(shared) {
-            self.tell(shared.core, SocketCommand::Work(QueuedWork(work)));
+        if let Some(work) = CallRef::<Work>::take(shared)
+            && self.tell(shared.core, SocketCommand::Work(QueuedWork::new(&work)))
+        {
+            work.sent();
         }
     }
 
-    /// Releases a call, once; an incomplete one is aborted with `code`. The reference of whoever named the call travels
-    /// to the call's core and ends there.
-    pub(super) fn release(&self, named: Named, code: i32) {
-        let shared = named.shared().clone();
+    /// Releases a call, once; an incomplete one is aborted with `code`. `held` is the reference of whoever named it for the
+    /// user; it ends here.
+    pub(super) fn release<H: Holder>(&self, held: CallRef<H>, code: i32) {
+        let shared = held.shared();
         if !shared.mark_released() {
             return;
         }
         shared.request_abort(code);
-        // Nobody reads or writes from here on; what the core makes of the rings is its own.
-        *lock(&shared.received) = None;
-        *lock(&shared.to_send) = None;
-        self.tell(shared.core, SocketCommand::Release(named));
+        // Nobody reads or writes from here on.
+        shared.discard_unread();
+        shared.wake_all();
+        self.tell(shared.core, SocketCommand::Release(Released(shared.name())));
     }
 
     /// Releases a call that goes by its user ID; the ID is free at once.
     pub(super) fn release_id(&self, socket: &SocketShared, user_id: u64, code: i32) -> bool {
         let Some(call) = socket.ids().remove(&user_id) else { return false };
-        self.release(Named::by_id(call), code);
+        self.release(call, code);
         true
     }
 
     /// Gives a call back to its socket, which releases it when it is complete: the next operation on the socket that
     /// looks at its receive queue does, or its close.
-    pub(super) fn linger(&self, socket: &SocketShared, held: CallRef<Service>) {
+    pub(super) fn linger(&self, held: CallRef<Service>) {
         let shared = held.shared().clone();
         shared.lingering.store(true, Ordering::Release);
         if shared.completion.get().is_some() {
-            return self.release(Named::by_handle(held), 0);
+            return self.release(held, 0);
         }
-        if let Some(by_id) = held.pass::<UserId>() {
-            socket.ids().insert(shared.user_id, by_id);
+        let mut held = Some(held);
+        self.sockets.with(shared.socket(), |socket| {
+            let mut ids = socket.ids();
+            // Close takes all IDs after it has said so.
+            if !socket.is_closed()
+                && let Some(by_id) = held.take().and_then(CallRef::pass::<UserId>)
+            {
+                ids.insert(shared.user_id(), by_id);
+            }
+        });
+        match held {
+            // Its socket is gone.
+            Some(held) => self.release(held, crate::code::CALL_DEAD),
+            // The core links it when it is complete, also if it was complete before the flag was set.
+            None => self.queue_work(&shared),
         }
-        // The core links it when it is complete, also if it was complete before the flag was set.
-        self.queue_work(&shared);
     }
 
     // ---- memory ----
 
-    /// Frees what calls that ended on a core have left.
-    fn free_ended_of(&self, core: usize) {
-        let mut ended = lock(&self.cores[core].ended);
-        while let Ok(half) = ended.pop() {
-            drop(half);
+    /// Judges what a core has given back.
+    pub(super) fn free_ended_of(&self, core: usize) {
+        let core = &self.cores[core];
+        let mut ended = lock(&core.ended);
+        while let Ok(returned) = ended.pop() {
+            match returned {
+                Returned::Half(half) => CallShared::give_back(half),
+                Returned::Put(name) => {
+                    if let Some(call) = core.table.find(name) {
+                        call.core_put();
+                    }
+                }
+            }
         }
     }
 

@@ -17,8 +17,9 @@ const SHARE: u64 = 8;
 const OWN: usize = 8 << 10;
 
 /// One core's account with its readers: what it gave them and what they have read, ever.
-#[derive(Default)]
 pub(crate) struct ReadAccount {
+    /// How many calls there may be: each needs [`OWN`] bytes of the budget.
+    calls_max: usize,
     /// Written by the core alone.
     given: CachePadded<AtomicU64>,
     /// Readers add to it.
@@ -28,6 +29,21 @@ pub(crate) struct ReadAccount {
 }
 
 impl ReadAccount {
+    /// An account within a budget of so many bytes.
+    pub(crate) fn new(budget: usize) -> Self {
+        ReadAccount {
+            calls_max: (budget / 2 / OWN).max(1),
+            given: CachePadded::default(),
+            read: CachePadded::default(),
+            calls: AtomicUsize::new(0),
+        }
+    }
+
+    /// The most calls there may be.
+    pub(crate) fn calls_max(&self) -> usize {
+        self.calls_max
+    }
+
     /// A reader has read so many bytes.
     pub(crate) fn add_read(&self, bytes: u64) {
         self.read.fetch_add(bytes, Ordering::Relaxed);
@@ -38,12 +54,11 @@ impl ReadAccount {
         self.given.load(Ordering::Relaxed).saturating_sub(self.read.load(Ordering::Relaxed))
     }
 
-    /// Counts one more call, unless `budget` has no [`OWN`] bytes left for it; then the limit is the error.
-    pub(crate) fn begin_call(&self, budget: usize) -> Result<(), usize> {
-        let limit = (budget / 2 / OWN).max(1);
-        if self.calls.fetch_add(1, Ordering::AcqRel) >= limit {
+    /// Counts one more call, unless the budget has no [`OWN`] bytes left for it; then the limit is the error.
+    pub(crate) fn begin_call(&self) -> Result<(), usize> {
+        if self.calls.fetch_add(1, Ordering::AcqRel) >= self.calls_max {
             self.end_call();
-            return Err(limit);
+            return Err(self.calls_max);
         }
         Ok(())
     }
@@ -75,12 +90,6 @@ impl ReadBudget {
         let given = self.account.given.load(Ordering::Relaxed) + bytes as u64;
         self.account.given.store(given, Ordering::Relaxed);
     }
-
-    /// A call was released with so many bytes unread: nobody will read them.
-    pub(crate) fn forget(&mut self, unread: u64) {
-        let given = self.account.given.load(Ordering::Relaxed) - unread;
-        self.account.given.store(given, Ordering::Relaxed);
-    }
 }
 
 #[cfg(test)]
@@ -90,10 +99,10 @@ mod tests {
     #[test]
     fn calls_that_nobody_reads_stay_within_the_budget_and_leave_room_for_the_next() {
         const BUDGET: usize = 24 << 20;
-        let account = Arc::new(ReadAccount::default());
+        let account = Arc::new(ReadAccount::new(BUDGET));
         let mut budget = ReadBudget::new(BUDGET, account.clone());
         let mut calls = 0;
-        while account.begin_call(BUDGET).is_ok() {
+        while account.begin_call().is_ok() {
             calls += 1;
             let mut unread = 0;
             loop {

@@ -12,9 +12,7 @@ use super::call_io::{self, failure};
 use super::call_ref::{CallRef, Service};
 use super::call_shared::{CallPeer, CallShared};
 use super::completion::CallEnd;
-use super::core::Named;
 use super::error::CallFailed;
-use super::socket_shared::SocketShared;
 use crate::{Completion, Role, code};
 
 /// One call, either way round: bytes out, bytes in, and an end.
@@ -29,7 +27,6 @@ pub struct Call {
     /// `None` only while the handle is being taken apart.
     held: Option<CallRef<Service>>,
     api: Arc<Api>,
-    socket: Arc<SocketShared>,
     role: Role,
     peer: CallPeer,
     timeout: Option<Duration>,
@@ -37,14 +34,8 @@ pub struct Call {
 }
 
 impl Call {
-    pub(super) fn new(
-        held: CallRef<Service>,
-        api: Arc<Api>,
-        socket: Arc<SocketShared>,
-        role: Role,
-        peer: CallPeer,
-    ) -> Self {
-        Call { held: Some(held), api, socket, role, peer, timeout: None, finished: false }
+    pub(super) fn new(held: CallRef<Service>, api: Arc<Api>, role: Role, peer: CallPeer) -> Self {
+        Call { held: Some(held), api, role, peer, timeout: None, finished: false }
     }
 
     pub(super) fn shared(&self) -> &Arc<CallShared> {
@@ -125,7 +116,7 @@ impl Call {
 
     /// Puts bytes into the call, as many as there is room for: `None` if there is none.
     pub fn try_send(&mut self, bytes: &[u8]) -> Result<Option<usize>, CallFailed> {
-        let sent = call_io::try_put(self.shared(), bytes)?;
+        let sent = call_io::try_put(&self.api, self.shared(), bytes)?;
         self.api.queue_work(self.shared());
         Ok(sent)
     }
@@ -135,7 +126,8 @@ impl Call {
         let deadline = self.deadline();
         while !bytes.is_empty() {
             let shared = self.shared();
-            let put = shared.writable.wait(deadline, || call_io::try_put(shared, bytes).transpose());
+            let put =
+                shared.writable.wait(deadline, || call_io::try_put(&self.api, shared, bytes).transpose());
             bytes = &bytes[put.unwrap_or(Err(CallFailed::TimedOut))?..];
             self.api.queue_work(self.shared());
         }
@@ -146,8 +138,10 @@ impl Call {
     pub async fn send_async(&mut self, mut bytes: &[u8]) -> Result<(), CallFailed> {
         while !bytes.is_empty() {
             let shared = self.shared();
-            let put =
-                poll(|cx| shared.writable.poll(cx, || call_io::try_put(shared, bytes).transpose())).await?;
+            let put = poll(|cx| {
+                shared.writable.poll(cx, || call_io::try_put(&self.api, shared, bytes).transpose())
+            })
+            .await?;
             bytes = &bytes[put..];
             self.api.queue_work(self.shared());
         }
@@ -157,7 +151,7 @@ impl Call {
     /// Ends this side's data. A service's call need not be kept after this.
     pub fn finish(&mut self) -> Result<(), CallFailed> {
         if let Some(end) = self.end().filter(|end| !end.is_success()) {
-            return Err(failure(self.shared(), end));
+            return Err(failure(&self.api, self.shared(), end));
         }
         self.finished = true;
         call_io::finish(self.shared());
@@ -183,7 +177,7 @@ impl Call {
 
     /// Puts what there is room for without telling the core, so that a small reply costs one message and not two.
     fn put_some<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8], CallFailed> {
-        let put = call_io::try_put(self.shared(), bytes)?.unwrap_or(0);
+        let put = call_io::try_put(&self.api, self.shared(), bytes)?.unwrap_or(0);
         if put < bytes.len() {
             self.api.queue_work(self.shared());
         }
@@ -215,7 +209,7 @@ impl Call {
     fn succeeded(&self, end: CallEnd) -> Result<(), CallFailed> {
         match end {
             CallEnd::Protocol(Completion::Succeeded) => Ok(()),
-            end => Err(failure(self.shared(), end)),
+            end => Err(failure(&self.api, self.shared(), end)),
         }
     }
 
@@ -226,7 +220,7 @@ impl Call {
 
     fn release(&mut self, code: i32) {
         if let Some(held) = self.held.take() {
-            self.api.release(Named::by_handle(held), code);
+            self.api.release(held, code);
         }
     }
 }
@@ -235,7 +229,7 @@ impl Drop for Call {
     fn drop(&mut self) {
         if self.finished && self.role == Role::Service {
             if let Some(held) = self.held.take() {
-                self.api.linger(&self.socket, held);
+                self.api.linger(held);
             }
         } else {
             self.release(code::USER_ABORT);

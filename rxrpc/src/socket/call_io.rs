@@ -17,26 +17,25 @@ pub(super) fn try_recv(
     out: &mut [u8],
 ) -> Result<Option<usize>, CallFailed> {
     let mut ring = lock(&shared.received);
-    let Some(ring) = ring.as_mut() else { return Err(released(shared)) };
+    if shared.is_released() {
+        return Err(released(shared));
+    }
     // Read before the ring: what they promise is in it.
     let all = shared.received_all.load(Ordering::Acquire);
     let end = shared.completion.get();
     let taken = ring.pop_partial_slice(out).0.len();
     if taken > 0 {
-        let read = shared.bytes_read.load(Ordering::Relaxed) + taken as u64;
-        shared.bytes_read.store(read, Ordering::Release);
-        shared.core_account.add_read(taken as u64);
-        // Pairs with the fence in `CoreCall::pull`: it sees the room just made, or we see that it gave up.
+        shared.count_read(taken);
+        // Pairs with the barrier of the core's burst: behind it the core sees the room just made, or we see that it gave up.
         fence(Ordering::SeqCst);
-        if shared.reader_behind.load(Ordering::Relaxed) && shared.reader_behind.swap(false, Ordering::Relaxed)
-        {
+        if shared.reader_behind.load(Ordering::Relaxed) {
             api.queue_work(shared);
         }
         return Ok(Some(taken));
     }
     match end {
         _ if all => Ok(Some(0)),
-        Some(end) if !end.is_success() => Err(failure(shared, end)),
+        Some(end) if !end.is_success() => Err(failure(api, shared, end)),
         _ => Ok(None),
     }
 }
@@ -46,22 +45,25 @@ pub(super) fn is_readable(shared: &CallShared) -> bool {
     let ended = shared.completion.get().is_some_and(|end| !end.is_success());
     ended
         || shared.received_all.load(Ordering::Acquire)
-        || lock(&shared.received).as_ref().is_none_or(|r| !r.is_empty())
+        || shared.is_released()
+        || !lock(&shared.received).is_empty()
 }
 
 /// Whether all of the other side's data has been taken.
 pub(super) fn is_at_end(shared: &CallShared) -> bool {
     // Read before the ring: the last bytes are in it.
     let all = shared.received_all.load(Ordering::Acquire);
-    all && lock(&shared.received).as_ref().is_some_and(|ring| ring.is_empty())
+    all && lock(&shared.received).is_empty()
 }
 
 /// Puts bytes into the send ring, as many as it has room for. `None`: it has none. The core is not told.
-pub(super) fn try_put(shared: &CallShared, bytes: &[u8]) -> Result<Option<usize>, CallFailed> {
+pub(super) fn try_put(api: &Api, shared: &CallShared, bytes: &[u8]) -> Result<Option<usize>, CallFailed> {
     let mut ring = lock(&shared.to_send);
-    let Some(ring) = ring.as_mut() else { return Err(released(shared)) };
+    if shared.is_released() {
+        return Err(released(shared));
+    }
     if let Some(end) = shared.completion.get() {
-        return Err(failure(shared, end));
+        return Err(failure(api, shared, end));
     }
     if shared.sent_all.load(Ordering::Relaxed) {
         return Err(CallFailed::SendFinished);
@@ -77,11 +79,15 @@ pub(super) fn finish(shared: &CallShared) {
 }
 
 /// How a call that has ended shows itself to an operation.
-pub(super) fn failure(shared: &CallShared, end: CallEnd) -> CallFailed {
-    match (end, shared.begin_error.get()) {
-        (CallEnd::NotBegun, Some(error)) => CallFailed::NotBegun(*error),
-        _ => CallFailed::Ended(end),
+pub(super) fn failure(api: &Api, shared: &CallShared, end: CallEnd) -> CallFailed {
+    if end == CallEnd::NotBegun {
+        // The reason came back with the core's half.
+        api.free_ended_of(shared.core);
+        if let Some(error) = shared.begin_error() {
+            return CallFailed::NotBegun(error);
+        }
     }
+    CallFailed::Ended(end)
 }
 
 fn released(shared: &CallShared) -> CallFailed {

@@ -83,13 +83,13 @@ impl Client {
         request: Option<&[u8]>,
     ) -> Result<(Call, usize), CallFailed> {
         let half = self.api.new_call(&self.socket, None, self.core)?;
-        let held = CallRef::<Service>::first(half.shared.clone());
-        let work = held.share::<Work>().expect("a new call is not queued");
+        let held = CallRef::<Service>::take(&half.shared).expect("a new call has no holder");
+        let work = CallRef::<Work>::take(&half.shared).expect("a new call is not queued");
         let peer = CallPeer { addr: target.peer, service: target.service };
-        let call = Call::new(held, self.api.clone(), self.socket.clone(), Role::Client, peer);
+        let call = Call::new(held, self.api.clone(), Role::Client, peer);
         let mut put = 0;
         if let Some(request) = request {
-            put = call_io::try_put(&half.shared, request)?.unwrap_or(0);
+            put = call_io::try_put(&self.api, &half.shared, request)?.unwrap_or(0);
             if put == request.len() {
                 call_io::finish(&half.shared);
             }

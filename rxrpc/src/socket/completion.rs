@@ -29,6 +29,9 @@ impl CallEnd {
 }
 
 /// Written once, read by anybody. One word holds all of a [`CallEnd`], so who reads "complete" reads the rest with it.
+///
+/// Only whoever owns the call's core half writes it ([`CoreHalf::complete`](super::call_shared::CoreHalf::complete)), so the first
+/// end stands without a locked instruction.
 #[derive(Default)]
 pub(crate) struct CompletionCell(AtomicU64);
 
@@ -39,7 +42,16 @@ impl CompletionCell {
     ///
     /// Release: pairs with the Acquire in [`get`](Self::get); all that the call received is visible with its end.
     pub(crate) fn set(&self, end: CallEnd) -> bool {
-        self.0.compare_exchange(0, pack(end), Ordering::Release, Ordering::Relaxed).is_ok()
+        let first = self.0.load(Ordering::Relaxed) == 0;
+        if first {
+            self.0.store(pack(end), Ordering::Release);
+        }
+        first
+    }
+
+    /// The cell of the next call.
+    pub(super) fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
     }
 
     /// How the call ended, once it has.

@@ -7,6 +7,8 @@ use crate::EndpointConfig;
 pub struct SocketConfig {
     /// The endpoint of each core. Its budgets of buffers are lowered to what the core's pool allows.
     pub endpoint: EndpointConfig,
+    /// Sockets of the engine.
+    pub sockets_max: usize,
     /// Calls of one socket, charged accepts and calls not released yet included. Linux's limit for a user is 1,000.
     pub calls_max: usize,
     /// Charged accepts of a service on each core: calls that may come in before a thread takes the first. Linux's limit
@@ -28,6 +30,7 @@ impl Default for SocketConfig {
     fn default() -> Self {
         SocketConfig {
             endpoint: EndpointConfig::default(),
+            sockets_max: 4_096,
             calls_max: 1_024,
             backlog: 32,
             receive_buffer: 64 << 10,

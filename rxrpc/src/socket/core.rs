@@ -2,24 +2,28 @@
 //! and writers, and tells sockets what happened.
 //!
 //! Owned by its core: plain data, no lock. Threads reach it by [`SocketCommand`]s, it reaches them through what they
-//! share ([`CallShared`], [`SocketShared`]) and wakes each of them once a turn. A call names its socket by
-//! [`SocketId`]; a socket that was closed meanwhile is `None` here, and the call ends.
+//! share ([`CallShared`], [`SocketShared`](super::socket_shared::SocketShared)) with plain loads and stores, and wakes each of
+//! them once a turn behind one barrier ([`settle`](super::settle)). A call names its socket by [`SocketId`]; a socket that
+//! was closed meanwhile is `None` here, and the call ends.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use engine::wq::Barrier;
+use engine::Instant;
 use rtrb::Producer;
 
-use super::budget::{ReadAccount, ReadBudget};
-use super::call_ref::{AcceptQueue, CallRef, ReceiveQueue, Service, UserId, Work, hold};
-use super::call_shared::{CallPeer, CallShared, CoreHalf, SocketId};
+use super::budget::ReadBudget;
+use super::call_ref::{CallRef, Work};
+use super::call_shared::{CallName, CallPeer, CoreHalf, SocketId};
+use super::call_table::CallTable;
 use super::completion::CallEnd;
 use super::core_call::CoreCall;
 use super::core_socket::{CoreSockets, SocketHalf};
 use super::inline::{InlineCall, Spares};
+use super::settle::Touched;
+use super::socket_table::SocketTable;
 use crate::control::Done;
-use crate::{App, BeginError, CallId, CallOptions, Completion, Event, LocalId, Rx, Target, code};
+use crate::{App, BeginError, CallId, Completion, Event, LocalId, Rx, code};
 
 /// What threads tell a core.
 pub enum SocketCommand {
@@ -28,89 +32,58 @@ pub enum SocketCommand {
     /// An accept is charged.
     Charge(Charge),
     /// A call begins.
-    Begin(Box<Begin>),
+    Begin(Begin),
     /// There is something to do for a call: bytes to send, room to read into, an abort.
     Work(QueuedWork),
-    /// A call is released: the reference of whoever named it for the user ends here.
-    Release(Named),
+    /// A call was released.
+    Release(Released),
     /// The socket is closed: all its calls are released, incomplete ones aborted.
     Close(SocketId, Done),
 }
 
-/// A charged accept. Dropped unused, because its core stopped or its socket closed, it ends its call.
-pub struct Charge(Option<(CallRef<AcceptQueue>, Box<CoreHalf>)>);
+/// A charged accept, the accept queue's reference. Dropped unused, because its core stopped, it ends its call.
+pub struct Charge(Box<CoreHalf>);
 
 impl Charge {
-    pub(super) fn new(reference: CallRef<AcceptQueue>, half: Box<CoreHalf>) -> Self {
-        Charge(Some((reference, half)))
+    pub(super) fn new(half: Box<CoreHalf>) -> Self {
+        half.shared.charged.store(true, Ordering::Relaxed);
+        Charge(half)
     }
 
-    fn socket(&self) -> SocketId {
-        self.0.as_ref().expect("there until it is taken").1.shared.socket
-    }
-
-    fn take(mut self) -> (CallRef<AcceptQueue>, Box<CoreHalf>) {
-        self.0.take().expect("taken once, here")
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        if let Some((reference, half)) = self.0.take() {
-            half.shared.complete(CallEnd::SocketClosed);
-            half.shared.mark_released();
-            drop(half);
-            drop(reference);
-        }
+    /// A call takes it into use, or it ends.
+    fn take(self) -> Box<CoreHalf> {
+        self.0.shared.charged.store(false, Ordering::Relaxed);
+        self.0
     }
 }
 
-/// A call to begin.
-pub struct Begin {
-    pub(super) work: CallRef<Work>,
-    pub(super) half: Box<CoreHalf>,
-    pub(super) target: Target,
-    pub(super) options: CallOptions,
-}
+/// A call to begin, its first run queued with it.
+pub struct Begin(pub(super) Box<CoreHalf>);
 
-/// A call's place in the core's inbox. It has one at most.
-pub struct QueuedWork(pub(super) CallRef<Work>);
+/// A call's place in the core's inbox. It has one at most, which is the reference of a queued run.
+pub struct QueuedWork(CallName);
 
-/// The reference of whoever named a call for its user, on its way to be put.
-pub struct Named(Name);
-
-enum Name {
-    ById(CallRef<UserId>),
-    ByHandle(CallRef<Service>),
-}
-
-impl Named {
-    pub(super) fn by_id(reference: CallRef<UserId>) -> Self {
-        Named(Name::ById(reference))
-    }
-
-    pub(super) fn by_handle(reference: CallRef<Service>) -> Self {
-        Named(Name::ByHandle(reference))
-    }
-
-    pub(super) fn shared(&self) -> &Arc<CallShared> {
-        match &self.0 {
-            Name::ById(reference) => reference.shared(),
-            Name::ByHandle(reference) => reference.shared(),
-        }
+impl QueuedWork {
+    /// The message for a reference, which is the core's to put as soon as the message is sent.
+    pub(super) fn new(work: &CallRef<Work>) -> Self {
+        QueuedWork(work.shared().name())
     }
 }
 
-impl Drop for Named {
-    fn drop(&mut self) {
-        // Complete by now, unless the core stopped before it came to this.
-        self.shared().complete(CallEnd::CoreGone);
-    }
+/// A call that a socket operation released.
+pub struct Released(pub(super) CallName);
+
+/// What comes back from a core, for threads to judge and to keep: a core frees nothing.
+pub(super) enum Returned {
+    /// The core has no reference left on the call but a queued run, if there is one.
+    Half(Box<CoreHalf>),
+    /// And now it has put that too.
+    Put(CallName),
 }
 
 /// A slot of the core's calls, at the place of their [`CallId`].
 #[derive(Default)]
-enum Slot {
+pub(super) enum Slot {
     #[default]
     Free,
     Threads(CoreCall),
@@ -119,44 +92,46 @@ enum Slot {
 
 /// See the module.
 pub struct SocketApp {
-    sockets: CoreSockets,
-    calls: Vec<Slot>,
-    budget: ReadBudget,
+    pub(super) sockets: CoreSockets,
+    pub(super) calls: Vec<Slot>,
+    pub(super) budget: ReadBudget,
     spares: Spares,
-    touched: Touched,
-    /// Halves of released calls, on their way back to a thread that frees them: a core does not.
-    ended: Producer<Box<CoreHalf>>,
-}
-
-/// Whom to wake at the end of the turn, by slot. A slot that has another tenant by then is woken for nothing.
-#[derive(Default)]
-struct Touched {
-    readers: Vec<usize>,
-    writers: Vec<usize>,
-    sockets: Vec<SocketId>,
+    pub(super) touched: Touched,
+    /// What threads share of this core's calls, and of all sockets.
+    pub(super) table: Arc<CallTable>,
+    pub(super) published: Arc<SocketTable>,
+    /// What ended here, on its way back to the threads.
+    ended: Producer<Returned>,
+    /// Calls aborted because the function that answers them panicked. Written here alone.
+    panicked: Arc<AtomicU64>,
 }
 
 impl SocketApp {
-    /// A core's app that lets readers leave `unread_budget` bytes unread, of which they count in `account` what they read.
+    /// A core's app, for calls within `unread_budget` bytes that readers may leave unread.
     pub(super) fn new(
         unread_budget: usize,
-        account: Arc<ReadAccount>,
-        ended: Producer<Box<CoreHalf>>,
+        table: Arc<CallTable>,
+        published: Arc<SocketTable>,
+        ended: Producer<Returned>,
+        panicked: Arc<AtomicU64>,
     ) -> Self {
         SocketApp {
             sockets: CoreSockets::default(),
             calls: Vec::new(),
-            budget: ReadBudget::new(unread_budget, account),
-            spares: Spares::default(),
-            touched: Touched::default(),
+            budget: ReadBudget::new(unread_budget, table.account.clone()),
+            spares: Spares::new(),
+            touched: Touched::new(),
+            table,
+            published,
             ended,
+            panicked,
         }
     }
 
     // ---- commands ----
 
     fn charge(&mut self, rx: &mut Rx<'_>, charge: Charge) {
-        if let Some(socket) = self.sockets.get(charge.socket())
+        if let Some(socket) = self.sockets.get(charge.0.shared.socket())
             && let Some((local, service)) = socket.service
             && rx.endpoint.charge(local, service, 1).is_ok()
         {
@@ -168,23 +143,26 @@ impl SocketApp {
 
     /// Ends a charged call that no client came for.
     fn end_unused(&mut self, charge: Charge) {
-        let (reference, half) = charge.take();
-        half.shared.complete(CallEnd::SocketClosed);
-        half.shared.mark_released();
-        self.bury(half);
-        drop(reference);
+        let mut half = charge.take();
+        half.complete(CallEnd::SocketClosed);
+        half.closed = true;
+        self.hand_back(half);
     }
 
-    fn begin(&mut self, rx: &mut Rx<'_>, begin: Begin) {
-        let Begin { work, half, target, options } = begin;
-        let shared = half.shared.clone();
-        let Some(socket) = self.sockets.get(shared.socket) else {
-            shared.complete(CallEnd::SocketClosed);
-            shared.mark_released();
-            self.bury(half);
-            return;
+    fn begin(&mut self, rx: &mut Rx<'_>, Begin(mut half): Begin) {
+        half.shared.work.clear();
+        let (target, options) = half.begin.take().expect("a call begins with its target");
+        if half.shared.is_released() {
+            // By somebody who was faster than its beginning.
+            half.complete(CallEnd::Protocol(Completion::LocalAbort(code::USER_ABORT)));
+            return self.hand_back(half);
+        }
+        let Some(socket) = self.sockets.get(half.shared.socket()) else {
+            half.complete(CallEnd::SocketClosed);
+            half.closed = true;
+            return self.hand_back(half);
         };
-        let local = match socket.half.shared.local {
+        let local = match socket.half.local {
             Some(addr) => rx.local(addr),
             None => rx.client_local(target.peer),
         };
@@ -194,16 +172,19 @@ impl SocketApp {
         };
         match begun {
             Ok(id) => {
-                self.insert(CoreCall::new(id, shared.socket, half));
-                self.work(rx, work);
+                let socket = half.shared.socket();
+                self.insert(CoreCall::new(id, socket, half));
+                self.run(rx, id.slot());
             }
             Err(error) => {
-                let _ = shared.begin_error.set(error);
-                shared.complete(CallEnd::NotBegun);
-                if shared.by_id {
-                    self.link(&shared);
+                half.begin_error = Some(error);
+                half.complete(CallEnd::NotBegun);
+                if half.shared.by_id() && half.shared.linked.set() {
+                    socket.link(half.name());
+                    let socket = half.shared.socket();
+                    self.touch_socket(socket);
                 }
-                self.bury(half);
+                self.hand_back(half);
             }
         }
     }
@@ -221,12 +202,26 @@ impl SocketApp {
         self.calls[slot] = tenant;
     }
 
-    /// Does what there is to do for a call. The queued reference is put first: what is asked for from here on queues
-    /// the call anew.
-    fn work(&mut self, rx: &mut Rx<'_>, work: CallRef<Work>) {
-        let slot = self.slot_of(work.shared());
-        drop(work);
-        let Some(slot) = slot else { return };
+    /// A queued run of a call. Its reference is put first: what is asked for from here on queues the call anew.
+    fn work(&mut self, rx: &mut Rx<'_>, QueuedWork(name): QueuedWork) {
+        // The reference itself keeps the call from being gone.
+        let Some(shared) = self.table.get(name, rx.guard) else { return };
+        shared.work.clear();
+        match self.slot_of(name, rx) {
+            Some(slot) => self.run(rx, slot),
+            // Its half is with the threads, so they judge whether this was the last reference.
+            None => self.return_to_threads(Returned::Put(name)),
+        }
+    }
+
+    /// Does what there is to do for a call, now and once more behind the burst's barrier.
+    fn run(&mut self, rx: &mut Rx<'_>, slot: usize) {
+        self.touch(slot, |touched| touched.work_again = true);
+        self.look_at(rx, slot);
+    }
+
+    /// Does what threads ask for. A call that is complete is sent nothing and queued no more.
+    pub(super) fn look_at(&mut self, rx: &mut Rx<'_>, slot: usize) {
         let Slot::Threads(call) = &mut self.calls[slot] else { return };
         let complete = call.half.shared.completion.get().is_some();
         if !complete {
@@ -234,7 +229,7 @@ impl SocketApp {
                 return rx.abort(call.id, code);
             }
             if call.push(rx) {
-                self.touched.writers.push(slot);
+                self.touch(slot, |touched| touched.wake_writer = true);
             }
         }
         self.pull(rx, slot);
@@ -244,10 +239,10 @@ impl SocketApp {
     }
 
     /// The slot of a call that is in progress on this core, or complete and not released.
-    fn slot_of(&self, shared: &Arc<CallShared>) -> Option<usize> {
-        let slot = shared.slot.load(Ordering::Relaxed) as usize;
+    fn slot_of(&self, name: CallName, rx: &Rx<'_>) -> Option<usize> {
+        let slot = self.table.get(name, rx.guard)?.slot.load(Ordering::Relaxed) as usize;
         match self.calls.get(slot)? {
-            Slot::Threads(call) if Arc::ptr_eq(&call.half.shared, shared) => Some(slot),
+            Slot::Threads(call) if call.half.name() == name => Some(slot),
             _ => None,
         }
     }
@@ -257,34 +252,41 @@ impl SocketApp {
     }
 
     /// A socket operation released the call: what it owes the peer is sent, and its slot is free.
-    fn release(&mut self, rx: &mut Rx<'_>, named: Named) {
-        if let Some(slot) = self.slot_of(named.shared()) {
-            let code = named.shared().abort_requested().unwrap_or(code::USER_ABORT);
-            self.end(rx, slot, code, CallEnd::Protocol(Completion::LocalAbort(code)));
-        }
-        let socket = named.shared().socket;
-        drop(named);
+    fn release(&mut self, rx: &mut Rx<'_>, Released(name): Released) {
+        let Some(slot) = self.slot_of(name, rx) else { return self.release_charge(rx, name) };
+        let Slot::Threads(call) = &self.calls[slot] else { return };
+        let (socket, code) = (call.socket, call.half.shared.abort_requested());
+        let code = code.unwrap_or(code::USER_ABORT);
+        self.end(rx, slot, code, CallEnd::Protocol(Completion::LocalAbort(code)), false);
         // Whoever accepts sleeps until the end of this turn at least, and finds that there is room for another call.
-        if self
-            .sockets
-            .get(socket)
-            .is_some_and(|socket| socket.half.shared.wants_calls.load(Ordering::Relaxed))
-        {
-            self.touched.sockets.push(socket);
+        if self.published.get(socket, rx.guard).is_some_and(|s| s.wants_calls.load(Ordering::Relaxed)) {
+            self.touch_socket(socket);
         }
     }
 
-    /// Takes a call out of its slot. If it is incomplete it is aborted with `code`, and `end` is how it ended.
-    fn end(&mut self, rx: &mut Rx<'_>, slot: usize, code: i32, end: CallEnd) {
+    /// A charged accept was released before a call used it.
+    fn release_charge(&mut self, rx: &mut Rx<'_>, name: CallName) {
+        let Some(shared) = self.table.get(name, rx.guard) else { return };
+        let Some(socket) = self.sockets.get(shared.socket()) else { return };
+        let Some(at) = socket.charged.iter().position(|charge| charge.0.name() == name) else { return };
+        let charge = socket.charged.remove(at).expect("it is there");
+        if let Some((local, service)) = socket.service {
+            rx.endpoint.uncharge(local, service);
+        }
+        self.end_unused(charge);
+    }
+
+    /// Takes a call out of its slot. If it is incomplete it is aborted with `code`, and `end` is how it ended. `closed`: with
+    /// its socket, which releases it.
+    fn end(&mut self, rx: &mut Rx<'_>, slot: usize, code: i32, end: CallEnd, closed: bool) {
         match std::mem::take(&mut self.calls[slot]) {
             Slot::Free => {}
-            Slot::Threads(call) => {
-                rx.abort(call.id, code);
-                rx.release(call.id);
-                call.half.shared.complete(end);
-                call.half.shared.mark_released();
-                self.budget.forget(call.unread());
-                self.bury(call.half);
+            Slot::Threads(CoreCall { id, mut half, .. }) => {
+                rx.abort(id, code);
+                rx.release(id);
+                half.complete(end);
+                half.closed |= closed;
+                self.hand_back(half);
             }
             Slot::Inline(call) => {
                 rx.abort(call.id, code);
@@ -302,17 +304,21 @@ impl SocketApp {
         }
         for slot in 0..self.calls.len() {
             if self.calls[slot].socket() == Some(id) {
-                self.end(rx, slot, code::CALL_DEAD, CallEnd::SocketClosed);
+                self.end(rx, slot, code::CALL_DEAD, CallEnd::SocketClosed, true);
             }
         }
     }
 
-    /// Sends a released call's half to a thread that frees it, and wakes who may still wait for it.
-    fn bury(&mut self, half: Box<CoreHalf>) {
-        half.shared.readable.wake_all();
-        half.shared.writable.wake_all();
-        // Full: then the core frees it after all. Threads empty the ring whenever they begin or charge a call.
-        let _ = self.ended.push(half);
+    /// Gives an ended call's half back to the threads, and has who may still wait for the call woken.
+    fn hand_back(&mut self, half: Box<CoreHalf>) {
+        self.touched.ended(half.name());
+        self.return_to_threads(Returned::Half(half));
+    }
+
+    fn return_to_threads(&mut self, returned: Returned) {
+        // The ring has room for both of each call that there may be.
+        let pushed = self.ended.push(returned);
+        debug_assert!(pushed.is_ok(), "each call comes back once, and puts one run at most after that");
     }
 
     // ---- events ----
@@ -328,14 +334,11 @@ impl SocketApp {
         let Some(charge) = socket.charged.pop_front() else {
             return rx.reject(id, code::CALL_DEAD);
         };
-        let (reference, half) = charge.take();
-        let _ = half.shared.peer.set(peer);
-        if let Some(link) = reference.pass::<ReceiveQueue>() {
-            socket.link(link);
-        }
-        self.touched.sockets.push(socket.id());
+        let half = charge.take();
+        half.shared.peer.set(peer);
         let call = CoreCall::new(id, socket.id(), half);
         self.insert(call);
+        self.link(id.slot());
     }
 
     fn readable(&mut self, rx: &mut Rx<'_>, slot: usize) {
@@ -343,23 +346,23 @@ impl SocketApp {
             Some(Slot::Threads(_)) => self.pull(rx, slot),
             Some(Slot::Inline(call)) => {
                 if let Some(service) =
-                    self.sockets.get(call.socket).and_then(|socket| socket.half.inline.clone())
+                    self.sockets.get(call.socket).and_then(|socket| socket.half.inline.as_ref())
                 {
-                    call.readable(rx, &service);
+                    call.readable(rx, service, &self.panicked);
                 }
             }
             _ => {}
         }
     }
 
-    fn pull(&mut self, rx: &mut Rx<'_>, slot: usize) {
+    pub(super) fn pull(&mut self, rx: &mut Rx<'_>, slot: usize) {
         let Slot::Threads(call) = &mut self.calls[slot] else { return };
-        if call.pull(rx, &mut self.budget) {
-            self.touched.readers.push(slot);
-            if call.half.shared.by_id {
-                let shared = call.half.shared.clone();
-                self.link(&shared);
-            }
+        let news = call.pull(rx, &mut self.budget);
+        let by_id = call.half.shared.by_id();
+        // Also if there is no news: it may have to look again.
+        self.touch(slot, |touched| touched.wake_reader |= news);
+        if news && by_id {
+            self.link(slot);
         }
     }
 
@@ -367,7 +370,7 @@ impl SocketApp {
         match self.calls.get_mut(slot) {
             Some(Slot::Threads(call)) => {
                 let made_room = call.push(rx);
-                self.touched.writers.extend(made_room.then_some(slot));
+                self.touch(slot, |touched| touched.wake_writer |= made_room);
             }
             Some(Slot::Inline(call)) => call.writable(rx),
             _ => {}
@@ -378,17 +381,19 @@ impl SocketApp {
         match self.calls.get(slot) {
             Some(Slot::Threads(_)) => {
                 self.pull(rx, slot);
-                let Slot::Threads(call) = &self.calls[slot] else { return };
-                let shared = call.half.shared.clone();
-                shared.complete(CallEnd::Protocol(completion));
-                self.touched.readers.push(slot);
-                self.touched.writers.push(slot);
-                if shared.by_id || shared.lingering.load(Ordering::Acquire) {
-                    self.link(&shared);
+                let Slot::Threads(call) = &mut self.calls[slot] else { return };
+                call.half.complete(CallEnd::Protocol(completion));
+                let shared = &call.half.shared;
+                let tell = shared.by_id() || shared.lingering.load(Ordering::Acquire);
+                self.touch(slot, |touched| (touched.wake_reader, touched.wake_writer) = (true, true));
+                if tell {
+                    self.link(slot);
                 }
             }
             // An inline service has nothing to learn from it.
-            Some(Slot::Inline(_)) => self.end(rx, slot, code::CALL_DEAD, CallEnd::Protocol(completion)),
+            Some(Slot::Inline(_)) => {
+                self.end(rx, slot, code::CALL_DEAD, CallEnd::Protocol(completion), false)
+            }
             _ => {}
         }
     }
@@ -396,41 +401,20 @@ impl SocketApp {
     fn link_if_lingering(&mut self, slot: usize) {
         let Slot::Threads(call) = &self.calls[slot] else { return };
         if call.half.shared.lingering.load(Ordering::Acquire) {
-            let shared = call.half.shared.clone();
-            self.link(&shared);
+            self.link(slot);
         }
     }
 
     /// Puts a call on its socket's receive queue, unless it is there or its socket is gone.
-    fn link(&mut self, shared: &Arc<CallShared>) {
-        let Some(socket) = self.sockets.get(shared.socket) else { return };
-        if let Some(link) = hold::<ReceiveQueue>(shared) {
-            socket.link(link);
-        }
-        self.touched.sockets.push(shared.socket);
-    }
-
-    /// Wakes everybody who was touched in this turn, behind one barrier.
-    fn wake(&mut self, rx: &Rx<'_>) {
-        let Touched { readers, writers, sockets } = &mut self.touched;
-        if readers.is_empty() && writers.is_empty() && sockets.is_empty() {
-            return;
-        }
-        let barrier = Barrier::publish();
-        for slot in readers.drain(..) {
-            if let Slot::Threads(call) = &self.calls[slot] {
-                call.half.shared.readable.wake(rx.guard, &barrier);
-            }
-        }
-        for slot in writers.drain(..) {
-            if let Slot::Threads(call) = &self.calls[slot] {
-                call.half.shared.writable.wake(rx.guard, &barrier);
-            }
-        }
-        for id in sockets.drain(..) {
-            if let Some(socket) = self.sockets.get(id) {
-                socket.half.shared.readable.wake(rx.guard, &barrier);
-            }
+    pub(super) fn link(&mut self, slot: usize) {
+        let Slot::Threads(call) = &self.calls[slot] else { return };
+        let Some(socket) = self.sockets.get(call.socket) else { return };
+        if call.half.shared.linked.set() {
+            socket.link(call.half.name());
+            let socket = call.socket;
+            self.touch_socket(socket);
+        } else {
+            self.touch(slot, |touched| touched.link_again = true);
         }
     }
 }
@@ -460,9 +444,9 @@ impl App for SocketApp {
         match command {
             SocketCommand::Open(half) => self.sockets.open(rx, *half),
             SocketCommand::Charge(charge) => self.charge(rx, charge),
-            SocketCommand::Begin(begin) => self.begin(rx, *begin),
-            SocketCommand::Work(QueuedWork(work)) => self.work(rx, work),
-            SocketCommand::Release(named) => self.release(rx, named),
+            SocketCommand::Begin(begin) => self.begin(rx, begin),
+            SocketCommand::Work(work) => self.work(rx, work),
+            SocketCommand::Release(released) => self.release(rx, released),
             SocketCommand::Close(id, done) => {
                 self.close(rx, id);
                 drop(done);
@@ -488,6 +472,11 @@ impl App for SocketApp {
     }
 
     fn expire(&mut self, rx: &mut Rx<'_>) {
-        self.wake(rx);
+        self.settle(rx);
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        // What a second look brought is told in the next turn.
+        (!self.touched.is_empty()).then_some(Instant::default())
     }
 }

@@ -1,6 +1,6 @@
 //! A call of the socket API on its core: moves bytes between the endpoint and the rings of the call's reader and writer.
 
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use super::SocketId;
 use super::budget::ReadBudget;
@@ -15,11 +15,30 @@ pub(crate) struct CoreCall {
     /// Bytes put into the reader's ring so far.
     given: u64,
     send_ended: bool,
+    /// The reader has no room for what there is.
+    behind: bool,
+    pub(crate) touched: Touch,
+}
+
+/// What there is to do for a call at the end of the burst, behind its barrier.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Touch {
+    /// On the core's list.
+    pub(crate) listed: bool,
+    pub(crate) wake_reader: bool,
+    pub(crate) wake_writer: bool,
+    /// It was found linked: perhaps a reader was just taking it off.
+    pub(crate) link_again: bool,
+    /// Its queued run was taken up: perhaps a thread still found it queued.
+    pub(crate) work_again: bool,
+    /// It was marked as behind its reader: perhaps the reader had just looked.
+    pub(crate) pull_again: bool,
 }
 
 impl CoreCall {
     pub(crate) fn new(id: CallId, socket: SocketId, half: Box<CoreHalf>) -> Self {
-        CoreCall { id, socket, half, given: 0, send_ended: false }
+        let touched = Touch::default();
+        CoreCall { id, socket, half, given: 0, send_ended: false, behind: false, touched }
     }
 
     /// Moves what the user wants sent from the writer's ring into the endpoint, as far as that has room. True: the
@@ -81,12 +100,15 @@ impl CoreCall {
             let room = self.half.received.slots();
             let unread = self.half.received.buffer().capacity() - room;
             let take = ready.min(room).min(budget.allowance(unread));
-            if take == 0 && ready > 0 {
-                if !self.half.shared.reader_behind.swap(true, Ordering::Relaxed) {
-                    // The reader empties its ring, has its fence, and looks at the flag; one of us sees the other.
-                    fence(Ordering::SeqCst);
-                    continue;
-                }
+            let behind = take == 0 && ready > 0;
+            if behind != self.behind {
+                self.behind = behind;
+                // The reader empties its ring, has its fence, and looks at the flag. We look again behind the burst's
+                // barrier: one of us sees the other.
+                self.half.shared.reader_behind.store(behind, Ordering::Relaxed);
+                self.touched.pull_again |= behind;
+            }
+            if behind {
                 break;
             }
             let Ok(read) = self.take_into_ring(rx, take) else { break };
@@ -115,10 +137,5 @@ impl CoreCall {
         }
         chunk.commit(read.bytes);
         Ok(read)
-    }
-
-    /// Given bytes that the reader has not read; final once the call is released.
-    pub(crate) fn unread(&self) -> u64 {
-        self.given - self.half.shared.bytes_read.load(Ordering::Acquire)
     }
 }

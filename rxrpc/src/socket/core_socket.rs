@@ -7,17 +7,21 @@ use std::sync::{Arc, OnceLock};
 use rtrb::Producer;
 
 use super::SocketId;
-use super::call_ref::{CallRef, ReceiveQueue};
+use super::call_shared::CallName;
 use super::core::Charge;
 use super::inline::InlineService;
-use super::socket_shared::SocketShared;
+use super::socket_table::SocketTable;
 use crate::control::Done;
 use crate::{ListenError, LocalId, Rx, ServiceConfig};
 
-/// A socket as it is sent to a core. Dropping it tells the socket that this core serves it no more.
+/// A socket as it is sent to a core, which has no reference on what threads share of it: it finds that by name. Dropping
+/// this tells the socket, if it is still there, that this core serves it no more.
 pub struct SocketHalf {
-    pub(super) shared: Arc<SocketShared>,
-    pub(super) queue: Producer<CallRef<ReceiveQueue>>,
+    pub(super) id: SocketId,
+    pub(super) sockets: Arc<SocketTable>,
+    pub(super) queue: Producer<CallName>,
+    /// The bound address; a client has none.
+    pub(super) local: Option<SocketAddr>,
     pub(super) service: Option<ServiceConfig>,
     /// Answers on the core; `None`: threads take the calls.
     pub(super) inline: Option<InlineService>,
@@ -27,7 +31,7 @@ pub struct SocketHalf {
 
 impl Drop for SocketHalf {
     fn drop(&mut self) {
-        self.shared.core_left();
+        self.sockets.with(self.id, |shared| shared.core_left());
     }
 }
 
@@ -38,15 +42,17 @@ pub(super) struct CoreSocket {
     pub(super) service: Option<(LocalId, u16)>,
     /// Accepts charged with a call each, in the order they were charged.
     pub(super) charged: VecDeque<Charge>,
+    /// It is woken at the end of this burst.
+    pub(super) touched: bool,
 }
 
 impl CoreSocket {
     pub(super) fn id(&self) -> SocketId {
-        self.half.shared.id
+        self.half.id
     }
 
     /// Puts a call on the socket's receive queue.
-    pub(super) fn link(&mut self, call: CallRef<ReceiveQueue>) {
+    pub(super) fn link(&mut self, call: CallName) {
         // The ring has room for every call that the socket may have, and each is on it once at most.
         let pushed = self.half.queue.push(call);
         debug_assert!(pushed.is_ok(), "a receive ring is as long as its socket may have calls");
@@ -80,13 +86,14 @@ impl CoreSockets {
                 return;
             }
         };
-        let slot = half.shared.id.slot as usize;
+        let slot = half.id.slot as usize;
         if slot >= self.slots.len() {
             self.slots.resize_with(slot + 1, || None);
         }
         let backlog = half.service.map_or(0, |service| service.backlog);
         debug_assert!(self.slots[slot].is_none(), "a slot is free on every core before it is given again");
-        self.slots[slot] = Some(CoreSocket { half, service, charged: VecDeque::with_capacity(backlog) });
+        let charged = VecDeque::with_capacity(backlog);
+        self.slots[slot] = Some(CoreSocket { half, service, charged, touched: false });
         drop(done);
     }
 
@@ -103,7 +110,7 @@ impl CoreSockets {
 }
 
 fn listen(rx: &mut Rx<'_>, half: &SocketHalf) -> Result<Option<(LocalId, u16)>, ListenError> {
-    let (Some(addr), Some(service)) = (half.shared.local, half.service) else { return Ok(None) };
+    let (Some(addr), Some(service)) = (half.local, half.service) else { return Ok(None) };
     let local = local_of(rx, addr)?;
     rx.listen(local, service)?;
     Ok(Some((local, service.service)))

@@ -21,6 +21,12 @@ pub enum BindFailed {
     /// The service could not be offered.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The engine has as many sockets as it may.
+    #[error("there are {limit} sockets already: close some, or raise `sockets_max`")]
+    TooManySockets {
+        /// How many there may be.
+        limit: usize,
+    },
     /// The engine was shut down.
     #[error("the engine was shut down")]
     Shutdown,

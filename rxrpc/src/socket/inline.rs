@@ -1,7 +1,9 @@
 //! Services that answer on the core itself: the whole request in, the whole reply out, no thread in between.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::call_shared::{CallPeer, SocketId};
 use crate::{CallId, Rx, code};
@@ -79,8 +81,17 @@ enum Phase {
 }
 
 /// Buffers of calls that have ended, for the next ones: calls begin and end without allocating.
-#[derive(Default)]
 pub(super) struct Spares(Vec<(Vec<u8>, Vec<u8>)>);
+
+/// Bytes that a buffer has room for at first. One that needs more keeps it for the calls to come.
+const ROOM: usize = 4 << 10;
+
+impl Spares {
+    pub(super) fn new() -> Self {
+        let room = || Vec::with_capacity(ROOM);
+        Spares((0..SPARES_MAX).map(|_| (room(), room())).collect())
+    }
+}
 
 /// Spare buffers kept; a backlog's worth and some.
 const SPARES_MAX: usize = 64;
@@ -101,7 +112,9 @@ impl InlineCall {
     }
 
     /// More of the request is here; with the last of it the service answers.
-    pub(super) fn readable(&mut self, rx: &mut Rx<'_>, service: &InlineService) {
+    ///
+    /// A service that panics fails that call, which is counted in `panicked`; its core goes on.
+    pub(super) fn readable(&mut self, rx: &mut Rx<'_>, service: &InlineService, panicked: &AtomicU64) {
         while self.phase == Phase::Request {
             let ready = rx.endpoint.recv_ready(self.id);
             let at = self.request.len();
@@ -114,7 +127,12 @@ impl InlineCall {
             self.request.truncate(at + read.bytes);
             if !read.more {
                 self.phase = Phase::Reply;
-                (service.answer)(&mut ServedCall { call: self, rx });
+                let answer = || (service.answer)(&mut ServedCall { call: self, rx });
+                if catch_unwind(AssertUnwindSafe(answer)).is_err() {
+                    panicked.store(panicked.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                    self.phase = Phase::Done;
+                    return rx.abort(self.id, code::INVALID_OPERATION);
+                }
                 self.writable(rx);
             } else if read.bytes == 0 {
                 return;

@@ -19,6 +19,7 @@ mod call;
 mod call_io;
 mod call_ref;
 mod call_shared;
+mod call_table;
 mod client;
 mod completion;
 mod config;
@@ -27,11 +28,16 @@ mod core_call;
 mod core_socket;
 mod error;
 mod inline;
+mod link;
 mod message;
+mod peer_cell;
 mod rx_engine;
 mod rx_socket;
 mod service;
+mod settle;
 mod socket_shared;
+mod socket_table;
+mod views;
 
 pub use self::core::{Charge, SocketApp, SocketCommand};
 pub use call::Call;
@@ -45,6 +51,7 @@ pub use message::Message;
 pub use rx_engine::{IntoAddr, RxApi, RxEngine, RxExt};
 pub use rx_socket::RxSocket;
 pub use service::{InlineServing, Service};
+pub use views::SocketCallView;
 
 /// The number of a service: what a call is for. 147 is rxperf's, 52 the AFS volume location database's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -3,6 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use engine::{Builder, Engine, Report, StartError};
@@ -11,12 +12,15 @@ use rtrb::RingBuffer;
 use super::ServiceId;
 use super::api::{Api, CoreLink, Local, lock};
 use super::budget::ReadAccount;
+use super::call_table::CallTable;
 use super::client::Client;
 use super::config::SocketConfig;
 use super::core::SocketApp;
 use super::error::BindFailed;
 use super::rx_socket::RxSocket;
 use super::service::Service;
+use super::socket_table::SocketTable;
+use super::views::SocketCallView;
 use crate::handler::RxHandler;
 use crate::{EndpointConfig, RxControl};
 
@@ -36,27 +40,32 @@ impl RxExt for Builder {
 
     fn start_rx_with(self, config: SocketConfig) -> Result<RxEngine, StartError> {
         let (built, links) = mpsc::channel();
-        let (endpoint, budget, calls) = (config.endpoint.clone(), config.unread_budget, config.calls_max);
+        let (endpoint, budget) = (config.endpoint.clone(), config.unread_budget);
+        let buffers = (config.receive_buffer, config.send_buffer);
+        let sockets = Arc::new(SocketTable::new(config.sockets_max));
+        let published = sockets.clone();
         let engine = self.start_with(move |core| {
-            let account = Arc::new(ReadAccount::default());
-            let (ended_here, ended) = RingBuffer::new(calls);
+            let account = Arc::new(ReadAccount::new(budget));
+            let table = CallTable::new(core.core, buffers, account.clone());
+            // Each call comes back once, and puts one queued run at most after that.
+            let (returns, ended) = RingBuffer::new(2 * account.calls_max());
+            let panicked = Arc::new(AtomicU64::new(0));
+            let app = SocketApp::new(budget, table.clone(), published.clone(), returns, panicked.clone());
             // Fails only if the start failed on another core meanwhile.
-            let _ = built.send((core.core, account.clone(), ended));
-            RxHandler::new(
-                within_pool(&endpoint, core.buffers),
-                core.seed,
-                SocketApp::new(budget, account, ended_here),
-            )
+            let _ = built.send((core.core, account, table, ended, panicked));
+            RxHandler::new(within_pool(&endpoint, core.buffers), core.seed, app)
         })?;
         // Every core is built, or `start_with` had failed; each sent its link before that.
         let mut links: Vec<_> = links.iter().take(engine.cores()).collect();
         links.sort_by_key(|(core, ..)| *core);
-        let link = |(core, account, ended)| CoreLink {
+        let link = |(core, account, table, ended, panicked)| CoreLink {
             commands: engine.commands(core),
             account,
+            table,
             ended: Mutex::new(ended),
+            panicked,
         };
-        let api = Arc::new(Api::new(config, links.into_iter().map(link).collect()));
+        let api = Arc::new(Api::new(config, sockets, links.into_iter().map(link).collect()));
         Ok(RxEngine { engine, api })
     }
 }
@@ -145,9 +154,20 @@ impl RxApi<'_> {
         self.api.ledger.begun()
     }
 
+    /// The calls that somebody holds a reference on, as threads share them. Reads under RCU: no core notices.
+    pub fn calls(&self) -> Vec<SocketCallView> {
+        self.api.free_ended();
+        self.api.cores.iter().flat_map(|core| core.table.views()).collect()
+    }
+
     /// Bytes received that lie in readers' rings, on all cores.
     pub fn unread_bytes(&self) -> u64 {
         self.api.cores.iter().map(|core| core.account.unread()).sum()
+    }
+
+    /// Calls aborted because the function that a service answers them with on its cores panicked.
+    pub fn panicked_calls(&self) -> u64 {
+        self.api.cores.iter().map(|core| core.panicked.load(Ordering::Relaxed)).sum()
     }
 
     /// Opens an address, or finds it open.

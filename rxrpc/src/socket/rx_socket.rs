@@ -8,8 +8,8 @@ use super::ServiceId;
 use super::api::{Api, Local, lock};
 use super::call::poll;
 use super::call_io;
-use super::call_ref::{AcceptQueue, CallRef, ReceiveQueue, UserId, Work, hold};
-use super::call_shared::CallShared;
+use super::call_ref::{CallRef, ReceiveQueue, UserId, Work};
+use super::call_shared::{CallShared, CoreHalf};
 use super::core::{Charge, SocketCommand};
 use super::error::{AcceptFailed, BindFailed, CallFailed};
 use super::message::Message;
@@ -68,37 +68,38 @@ impl RxSocket {
             return Err(CallFailed::BacklogFull { backlog: charges.backlog });
         }
         let core = charges.next_core;
-        let half = self.name_call(user_id, core, |held| held.share::<AcceptQueue>())?;
+        let (half, ()) = self.name_call(user_id, core, |_| ())?;
         charges.next_core = (core + 1) % self.api.cores.len();
         charges.charged += 1;
         drop(charges);
-        let (half, reference) = half;
-        self.api.tell(core, SocketCommand::Charge(Charge::new(reference, half)));
+        self.api.tell(core, SocketCommand::Charge(Charge::new(half)));
         Ok(())
     }
 
     /// Begins a call under this user ID.
     pub fn call(&self, user_id: u64, target: Target, options: CallOptions) -> Result<(), CallFailed> {
-        let (half, work) = self.name_call(user_id, self.core, |held| held.share::<Work>())?;
+        let (half, work) = self.name_call(user_id, self.core, CallRef::<Work>::take)?;
+        let work = work.expect("nobody knew the call");
         self.api.begin(half, work, target, options)
     }
 
-    /// Makes a call and puts it into the user-ID tree, if the ID is free.
-    fn name_call<K>(
+    /// Makes a call and puts it into the user-ID tree, if the ID is free. `before` that nobody knows the call.
+    fn name_call<T>(
         &self,
         user_id: u64,
         core: usize,
-        share: impl FnOnce(&CallRef<UserId>) -> Option<K>,
-    ) -> Result<(Box<super::call_shared::CoreHalf>, K), CallFailed> {
+        before: impl FnOnce(&Arc<CallShared>) -> T,
+    ) -> Result<(Box<CoreHalf>, T), CallFailed> {
         let mut ids = self.socket.ids();
         if ids.contains_key(&user_id) {
             return Err(CallFailed::UserIdInUse(user_id));
         }
+        // Under the tree's lock: close marks the socket before it takes the tree, so it finds the call or we find it closed.
         let half = self.api.new_call(&self.socket, Some(user_id), core)?;
-        let held = CallRef::<UserId>::first(half.shared.clone());
-        let other = share(&held).expect("a new call has no other holder");
+        let held = CallRef::<UserId>::take(&half.shared).expect("a new call has no holder");
+        let before = before(&half.shared);
         ids.insert(user_id, held);
-        Ok((half, other))
+        Ok((half, before))
     }
 
     fn find(&self, user_id: u64) -> Result<Arc<CallShared>, CallFailed> {
@@ -110,7 +111,7 @@ impl RxSocket {
     pub fn send(&self, user_id: u64, mut bytes: &[u8], more: bool) -> Result<(), CallFailed> {
         let shared = self.find(user_id)?;
         while !bytes.is_empty() {
-            let put = shared.writable.wait(None, || call_io::try_put(&shared, bytes).transpose());
+            let put = shared.writable.wait(None, || call_io::try_put(&self.api, &shared, bytes).transpose());
             bytes = &bytes[put.unwrap_or(Err(CallFailed::TimedOut))?..];
             if more || !bytes.is_empty() {
                 self.api.queue_work(&shared);
@@ -127,7 +128,7 @@ impl RxSocket {
     /// of them were taken.
     pub fn try_send(&self, user_id: u64, bytes: &[u8], more: bool) -> Result<usize, CallFailed> {
         let shared = self.find(user_id)?;
-        let put = call_io::try_put(&shared, bytes)?.unwrap_or(0);
+        let put = call_io::try_put(&self.api, &shared, bytes)?.unwrap_or(0);
         if !more && put == bytes.len() {
             call_io::finish(&shared);
         }
@@ -145,11 +146,15 @@ impl RxSocket {
 
     /// Refuses a call that came in: aborts and releases it. No message follows.
     pub fn reject(&self, user_id: u64, code: i32) -> Result<(), CallFailed> {
-        if self.api.release_id(&self.socket, user_id, code) {
-            Ok(())
-        } else {
-            Err(CallFailed::UnknownUserId(user_id))
+        let shared = self.find(user_id)?;
+        let accept = shared.is_charged() || shared.peer.get().is_some();
+        if !self.api.release_id(&self.socket, user_id, code) {
+            return Err(CallFailed::UnknownUserId(user_id));
         }
+        if accept && !shared.announced.swap(true, Ordering::Relaxed) {
+            lock(&self.charges).charged -= 1;
+        }
+        Ok(())
     }
 
     /// Gives a call up, in whatever state it is; an incomplete one is aborted. No message follows.
@@ -163,13 +168,10 @@ impl RxSocket {
     pub fn try_recv(&self, out: &mut [u8]) -> Result<Option<Message>, AcceptFailed> {
         loop {
             let Some(link) = self.socket.queue().pop() else { break };
-            let shared = link.shared().clone();
-            // Cleared before the call is looked at: what happens from here on links it anew.
-            drop(link);
-            if shared.is_released() {
+            if link.is_released() {
                 continue;
             }
-            if let Some(message) = self.message_of(&shared, out) {
+            if let Some(message) = self.message_of(link, out) {
                 return Ok(Some(message));
             }
         }
@@ -183,13 +185,14 @@ impl RxSocket {
     }
 
     /// What there is to say of a call. Queues it again if that is not all.
-    fn message_of(&self, shared: &Arc<CallShared>, out: &mut [u8]) -> Option<Message> {
-        let user_id = shared.user_id;
-        if let Some(&peer) = shared.peer.get()
+    fn message_of(&self, link: CallRef<ReceiveQueue>, out: &mut [u8]) -> Option<Message> {
+        let shared = link.shared();
+        let user_id = shared.user_id();
+        if let Some(peer) = shared.peer.get()
             && !shared.announced.swap(true, Ordering::Relaxed)
         {
             lock(&self.charges).charged -= 1;
-            self.renotify(shared);
+            self.renotify(link);
             return Some(Message::NewCall { user_id, peer });
         }
         if !shared.end_told.load(Ordering::Relaxed) {
@@ -197,7 +200,7 @@ impl RxSocket {
                 Ok(Some(bytes)) => {
                     let end = bytes == 0 || call_io::is_at_end(shared);
                     shared.end_told.store(end, Ordering::Relaxed);
-                    self.renotify(shared);
+                    self.renotify(link);
                     return Some(Message::Data { user_id, bytes, end });
                 }
                 Ok(None) => {}
@@ -208,7 +211,7 @@ impl RxSocket {
     }
 
     /// The terminal message, if the call is complete and nothing is left to read. Releases the call.
-    fn terminal(&self, shared: &Arc<CallShared>) -> Option<Message> {
+    fn terminal(&self, shared: &CallShared) -> Option<Message> {
         let end = shared.completion.get()?;
         let is_client = shared.peer.get().is_none();
         // A client's call has succeeded when its endpoint has the reply; its reader may have some of it yet to come.
@@ -216,14 +219,13 @@ impl RxSocket {
             return None;
         }
         // Another reader may have been faster.
-        self.api.release_id(&self.socket, shared.user_id, 0).then(|| Message::terminal(shared.user_id, end))
+        let user_id = shared.user_id();
+        self.api.release_id(&self.socket, user_id, 0).then(|| Message::terminal(user_id, end))
     }
 
     /// Queues a call again of which a reader left something behind.
-    fn renotify(&self, shared: &Arc<CallShared>) {
-        if (call_io::is_readable(shared) || shared.completion.get().is_some())
-            && let Some(link) = hold::<ReceiveQueue>(shared)
-        {
+    fn renotify(&self, link: CallRef<ReceiveQueue>) {
+        if call_io::is_readable(&link) || link.completion.get().is_some() {
             self.socket.queue().put_back(link);
             self.socket.readable.wake_all();
         }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use super::api::{Api, Local, lock};
 use super::call::{Call, poll};
-use super::call_ref::{AcceptQueue, CallRef};
 use super::completion::CallEnd;
 use super::core::{Charge, SocketCommand};
 use super::error::{AcceptFailed, BindFailed, CallFailed};
@@ -81,8 +80,7 @@ impl Service {
 
     fn charge_one(&self, core: usize) -> Result<(), CallFailed> {
         let half = self.api.new_call(&self.socket, None, core)?;
-        let reference = CallRef::<AcceptQueue>::first(half.shared.clone());
-        match self.api.tell(core, SocketCommand::Charge(Charge::new(reference, half))) {
+        match self.api.tell(core, SocketCommand::Charge(Charge::new(half))) {
             true => Ok(()),
             false => Err(CallFailed::Ended(CallEnd::CoreGone)),
         }
@@ -92,24 +90,23 @@ impl Service {
     pub fn try_accept(&self) -> Result<Option<Call>, AcceptFailed> {
         loop {
             let Some(link) = self.socket.queue().pop() else { break };
-            let shared = link.shared().clone();
+            let shared = link.shared();
             if shared.is_released() {
                 continue;
             }
             if shared.lingering.load(Ordering::Acquire) {
-                // The link is put before the call is looked at: what happens from here on links it anew.
-                drop(link);
                 if shared.completion.get().is_some() {
-                    self.api.release_id(&self.socket, shared.user_id, 0);
+                    self.api.release_id(&self.socket, shared.user_id(), 0);
                     self.charge();
                 }
                 continue;
             }
-            let (Some(held), Some(&peer)) = (link.share(), shared.peer.get()) else { continue };
-            drop(link);
-            lock(&self.charged)[shared.core] -= 1;
+            let core = shared.core;
+            let Some(peer) = shared.peer.get() else { continue };
+            let Some(held) = link.pass() else { continue };
+            lock(&self.charged)[core] -= 1;
             self.charge();
-            return Ok(Some(Call::new(held, self.api.clone(), self.socket.clone(), Role::Service, peer)));
+            return Ok(Some(Call::new(held, self.api.clone(), Role::Service, peer)));
         }
         if self.socket.wants_calls.load(Ordering::Relaxed) {
             self.charge();
