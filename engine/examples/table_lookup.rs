@@ -117,7 +117,7 @@ fn measure(pairs: u32) -> Result<Vec<(&'static str, f64)>, Box<dyn std::error::E
 
 /// Every look-up finds the right socket, one by one and in bursts.
 fn verify(table: &Lookups<'_>, plain: &[(SocketAddr, SocketAddr)], connected: &[(SocketAddr, SocketAddr)]) {
-    let reader = Reader::register();
+    let reader = Reader::register("test");
     let right = |found: Option<&Socket>, (local, peer): (SocketAddr, SocketAddr), connected: bool| {
         let found = found.expect("it is bound");
         assert_eq!((found.local(), found.peer()), (local, connected.then_some(peer)));
@@ -133,7 +133,7 @@ fn verify(table: &Lookups<'_>, plain: &[(SocketAddr, SocketAddr)], connected: &[
 }
 
 fn one_by_one(table: &Lookups<'_>, flows: &[(SocketAddr, SocketAddr)]) {
-    let mut reader = Reader::register();
+    let mut reader = Reader::register("test");
     for flows in flows.chunks(BURST) {
         for &flow in flows {
             black_box(table.lookup(flow, reader.guard()));
@@ -143,7 +143,7 @@ fn one_by_one(table: &Lookups<'_>, flows: &[(SocketAddr, SocketAddr)]) {
 }
 
 fn chained(table: &Lookups<'_>, flows: &[(SocketAddr, SocketAddr)]) {
-    let mut reader = Reader::register();
+    let mut reader = Reader::register("test");
     for flows in flows.chunks_exact(BURST) {
         let mut at = 0;
         for _ in 0..BURST {
@@ -156,7 +156,7 @@ fn chained(table: &Lookups<'_>, flows: &[(SocketAddr, SocketAddr)]) {
 }
 
 fn in_bursts(table: &Lookups<'_>, flows: &[(SocketAddr, SocketAddr)]) {
-    let mut reader = Reader::register();
+    let mut reader = Reader::register("test");
     for flows in flows.chunks(BURST) {
         black_box(table.lookup_burst(flows, reader.guard()));
         reader.quiescent();

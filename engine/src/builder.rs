@@ -263,6 +263,7 @@ impl Builder {
             };
             let make = make.clone();
             let seed = CoreSeed {
+                name: format!("{}/core-{core}", engine.name),
                 make: Box::new(move |now| {
                     (make.lock().unwrap_or_else(PoisonError::into_inner))(CoreInfo { now, ..info })
                 }),

@@ -30,6 +30,8 @@ pub(crate) struct Core<H: Handler> {
 
 /// A core on its way to its thread.
 pub(crate) struct CoreSeed<H: Handler> {
+    /// Whose stalls the watch names.
+    pub name: String,
     pub make: Box<dyn FnOnce(Instant) -> H + Send>,
     pub inbox: CoreInbox<H::Command>,
     pub state: CoreState,
@@ -41,14 +43,23 @@ pub(crate) struct CoreSeed<H: Handler> {
 impl<H: Handler> CoreSeed<H> {
     /// Builds the core on the thread where it will live.
     pub fn build(self) -> Core<H> {
-        let CoreSeed { make, inbox, mut state, pool, sockets, idle } = self;
+        let CoreSeed { name, make, inbox, mut state, pool, sockets, idle } = self;
         let mut pool = pool.claim();
         // A raw handler has the wire to itself: its stack says nothing.
         if state.core == 0 && !H::RAW {
             state.stack.announce(Clock::now(), &mut pool, &mut state.out);
         }
         let handler = make(Clock::now());
-        Core { handler, inbox, state, sockets, pool, reader: Reader::register(), burst: Burst::new(), idle }
+        Core {
+            handler,
+            inbox,
+            state,
+            sockets,
+            pool,
+            reader: Reader::register(&name),
+            burst: Burst::new(),
+            idle,
+        }
     }
 }
 
@@ -56,7 +67,9 @@ impl<H: Handler> Core<H> {
     fn run_turn(&mut self) -> bool {
         let now = Clock::now();
         let Core { handler, inbox, state, pool, reader, burst, sockets, .. } = self;
-        let mut cx = Cx { now, pool, state, sockets, guard: reader.guard() };
+        reader.begin_turn(now);
+        let (guard, retirer) = reader.split();
+        let mut cx = Cx { now, pool, state, sockets, guard, retirer };
         cx.look_at_reserve();
         let mut busy = inbox.run(&mut cx, handler);
         for port in 0..cx.state.ports.len() {
@@ -71,6 +84,7 @@ impl<H: Handler> Core<H> {
         inbox.refill_credits(&mut cx);
         cx.state.counters.turn(busy);
         reader.quiescent();
+        reader.nudge();
         busy
     }
 
@@ -101,7 +115,8 @@ impl<H: Handler> Core<H> {
     /// The last turn is over: settles what is in flight, so that the ledger closes and every buffer goes home.
     fn finish(&mut self) {
         let Core { inbox, state, pool, reader, sockets, .. } = self;
-        let mut cx = Cx { now: Clock::now(), pool, state, sockets, guard: reader.guard() };
+        let (guard, retirer) = reader.split();
+        let mut cx = Cx { now: Clock::now(), pool, state, sockets, guard, retirer };
         inbox.refuse_handed(&mut cx);
         cx.let_go();
         cx.flush();

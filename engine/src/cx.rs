@@ -10,7 +10,7 @@ use crate::control::Sockets;
 use crate::handler::Outcome;
 use crate::ledger::CoreCounters;
 use crate::owner::{Ownership, Steering};
-use crate::rcu::ReadGuard;
+use crate::rcu::{ReadGuard, Retirer};
 use crate::socket::{CoreToken, Pushed, Socket, SocketId};
 use crate::stack::{Datagram, Outbox, Stack, Unreachable, Update};
 use crate::stats::Drop;
@@ -92,6 +92,7 @@ pub struct Cx<'a> {
     pub(crate) state: &'a mut CoreState,
     pub(crate) sockets: &'a Sockets,
     pub(crate) guard: ReadGuard<'a>,
+    pub(crate) retirer: &'a mut Retirer,
 }
 
 impl<'a> Cx<'a> {
@@ -124,6 +125,12 @@ impl<'a> Cx<'a> {
     /// The core's read permission, for cells that RCU protects.
     pub fn guard(&self) -> ReadGuard<'a> {
         self.guard
+    }
+
+    /// The core's way to free shared objects after a grace period. Full at the cap on retired memory: refuse new work by name, before
+    /// it is begun ([`Retirer::has_room`]).
+    pub fn retirer(&mut self) -> &mut Retirer {
+        self.retirer
     }
 
     /// The socket of that name; `None` once it is closed.

@@ -130,7 +130,7 @@ impl<H: Handler> Engine<H> {
     /// On a polling thread, which would wait for itself.
     pub fn shutdown(mut self) -> Report {
         let panics = self.stop();
-        crate::rcu::synchronize();
+        crate::rcu::barrier();
         let stats = self.stats();
         let (sockets, table_entries) = (self.sockets.open(), self.sockets.entries());
         Report {

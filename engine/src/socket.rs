@@ -381,7 +381,7 @@ mod tests {
         let (ask, asked) = mpsc::channel();
         let core = thread::spawn(move || {
             let mut pool = PoolConfig::new("socket test", 256).build().unwrap().claim();
-            let reader = Reader::register();
+            let reader = Reader::register("socket test");
             let mut next = 0;
             while next < DATAGRAMS {
                 for _ in 0..asked.try_iter().count() {

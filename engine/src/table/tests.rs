@@ -151,7 +151,7 @@ fn a_name_of_a_closed_socket_stays_gone_when_its_slot_is_used_again() {
 fn a_slot_is_not_used_again_under_a_reader() {
     let table = table(1);
     let id = bind(&table, &key(1), 1).unwrap();
-    let mut reader = Reader::register();
+    let mut reader = Reader::register("test");
     let found = table.lookup(&Flow::new(key(1).local, Some(addr([1, 1, 1, 1], 1))), reader.guard());
     close(&table, &key(1), id);
     let until = Instant::now() + Duration::from_millis(20);
@@ -174,7 +174,7 @@ fn an_overflow_bucket_is_not_used_again_under_a_reader() {
     let ids: Vec<_> = (0..15).map(|n| bind(&table, &key(n), n.into()).unwrap()).collect();
     let buckets = |table: &Numbers| table.index.chains().map(|(buckets, _)| buckets).max().unwrap();
     assert_eq!(buckets(&table), 3, "15 entries of one hash, 7 in a bucket");
-    let mut reader = Reader::register();
+    let mut reader = Reader::register("test");
     let _ = reader.guard();
     close(&table, &key(14), ids[14]);
     assert_eq!(buckets(&table), 2);
@@ -193,7 +193,7 @@ fn a_value_is_freed_after_the_reader_and_not_before() {
     let value = Arc::new(5);
     let weak: Weak<u64> = Arc::downgrade(&value);
     let id = bind(&table, &key(1), value).unwrap();
-    let mut reader = Reader::register();
+    let mut reader = Reader::register("test");
     let found = table.get(id, reader.guard()).unwrap();
     close(&table, &key(1), id);
     thread::sleep(Duration::from_millis(20));
@@ -229,7 +229,7 @@ fn what_stays_bound_is_always_found_while_others_come_and_go() {
         let (stop, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
         thread::scope(|scope| {
             let reader = scope.spawn(|| {
-                let mut reader = Reader::register();
+                let mut reader = Reader::register("test");
                 let peer = addr([10, 9, 9, 9], 9);
                 while !stop.load(Ordering::Relaxed) {
                     let round = rounds.fetch_add(1, Ordering::Relaxed);
@@ -272,7 +272,7 @@ fn a_look_up_never_gets_anothers_socket() {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let reader = scope.spawn(|| {
-            let mut reader = Reader::register();
+            let mut reader = Reader::register("test");
             let peer = addr([10, 9, 9, 9], 9);
             let flows: Vec<_> = keys.iter().map(|key| Flow::new(key.local, Some(peer))).collect();
             let mut hits = 0u64;
