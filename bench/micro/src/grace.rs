@@ -45,7 +45,7 @@ pub fn grace(arm: Arm, writer: usize, reader: usize) -> Graces {
 fn ours(writer: usize, cpu: usize) -> Graces {
     let cell = RcuCell::new(Arc::new(7u64));
     let be_busy = |stop: &AtomicBool, ready: &Barrier| {
-        let mut reader = Reader::register("test");
+        let mut reader = Reader::register("bench");
         ready.wait();
         while !stop.load(Ordering::Relaxed) {
             std::hint::black_box(cell.load(reader.guard()));

@@ -69,7 +69,7 @@ pub fn read(arm: Arm, cpus: &[usize]) -> Figure {
 pub fn quiescent(arm: Quiescent, cpus: &[usize]) -> Figure {
     match arm {
         Quiescent::Ours => measure(cpus, |_| {
-            let mut reader = Reader::register("test");
+            let mut reader = Reader::register("bench");
             move |n| {
                 (0..n).for_each(|_| reader.quiescent());
                 n
@@ -106,7 +106,7 @@ fn plain(cpus: &[usize]) -> Figure {
 fn ours(cpus: &[usize]) -> Figure {
     let cell = RcuCell::new(Arc::new(7));
     measure(cpus, |_| {
-        let (cell, mut reader) = (&cell, Reader::register("test"));
+        let (cell, mut reader) = (&cell, Reader::register("bench"));
         move |n| {
             let mut sum = 0;
             for done in (0..n).step_by(LOADS as usize) {
