@@ -16,7 +16,7 @@ use pmd::{Mbuf, MbufList, STRIDE};
 use crate::rcu::{RcuCell, ReadGuard};
 use crate::ring::Mailbox;
 use crate::stack::NetError;
-use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, UnsafeCell, fence};
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, UnsafeCell};
 use crate::table::{Key, Quiesced};
 use crate::wq::{Barrier, SocketWq};
 
@@ -240,8 +240,7 @@ impl Socket {
         }
         // SAFETY: only this core puts into its own mailbox, and `token` is its only token.
         match unsafe { queue.mailbox.put(std::mem::take(&mut side.pending)) } {
-            // Release: pairs with the acquire in `refill_from`; the mailbox was filled before.
-            Ok(()) => queue.more.store(false, Ordering::Release),
+            Ok(()) => queue.more.store(false, Ordering::Relaxed),
             Err(back) => {
                 side.pending = back;
                 queue.more.store(true, Ordering::Relaxed);
@@ -249,11 +248,11 @@ impl Socket {
         }
     }
 
-    /// Second half, after the barrier: offers again what a reader may have made room for, then wakes.
+    /// Second half, after the barrier: wakes. What the mailbox had no room for is published already, as `more`; to offer it
+    /// once more here would need a barrier of its own.
     #[inline]
     pub(crate) fn wake(&self, token: &mut CoreToken, guard: ReadGuard<'_>, barrier: &Barrier) {
         self.core_side(token).touched = false;
-        self.publish(token);
         if let Some(wq) = self.wq.load(guard) {
             wq.wake(guard, barrier);
         }
@@ -285,47 +284,30 @@ impl Socket {
     fn refill(&self, reader: &mut ReaderSide, ask: &mut dyn FnMut(usize) -> bool) {
         for i in 0..self.queues.len() {
             let core = (reader.next + i) % self.queues.len();
-            self.refill_from(core, reader, ask);
-            if !reader.list.is_empty() {
-                return;
-            }
-        }
-    }
-
-    /// Looks at one core's queue. Finds nothing only if the core's next barrier comes after ours, or if the core was asked.
-    fn refill_from(&self, core: usize, reader: &mut ReaderSide, ask: &mut dyn FnMut(usize) -> bool) {
-        let queue = &self.queues[core];
-        loop {
+            let queue = &self.queues[core];
             // SAFETY: the reader lock is held, so this is the only consumer.
             if let Some(list) = unsafe { queue.mailbox.take() } {
                 reader.list = list;
                 reader.from = core;
                 reader.next = core + 1;
             }
-            // Pairs with the barrier between `publish` and `wake`: either the core sees the empty mailbox or we see `more`.
-            fence(Ordering::SeqCst);
-            // Acquire: pairs with the release in `publish`. What `wake` offers again has no barrier behind it: whoever does not see `more`
-            // any more must see the mailbox full, which is looked at after it.
-            let more = queue.more.load(Ordering::Acquire);
-            if queue.mailbox.is_full() {
-                if reader.list.is_empty() {
-                    continue;
-                }
-            } else if more {
+            // Relaxed: a reader that sleeps looks again after it joined the wait queue, and the barriers there order this as well.
+            if queue.more.load(Ordering::Relaxed) && !queue.mailbox.is_full() {
                 // If the core has just published by itself, it is asked in vain.
                 queue.more.store(false, Ordering::Relaxed);
                 if !ask(core) {
                     queue.more.store(true, Ordering::Relaxed);
                 }
             }
-            return;
+            if !reader.list.is_empty() {
+                return;
+            }
         }
     }
 
-    /// Whether [`take`](Self::take) would find something now. Sleepers test it after they joined the wait queue.
+    /// Whether [`take`](Self::take) would find something, or something to ask a core for. Sleepers test it after they joined the wait queue.
     pub(crate) fn is_readable(&self) -> bool {
-        // Acquire and in this order: as in `refill_from`.
-        let holds = |queue: &SocketQueue| queue.more.load(Ordering::Acquire) || queue.mailbox.is_full();
+        let holds = |queue: &SocketQueue| queue.mailbox.is_full() || queue.more.load(Ordering::Relaxed);
         self.queues.iter().any(|queue| holds(queue)) || !lock(&self.reader).list.is_empty()
     }
 

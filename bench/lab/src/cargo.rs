@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::fault::Result;
+use crate::fault::{Fault, Result, ensure};
 use crate::proc::Cmd;
 use crate::step::Cx;
 
@@ -21,4 +21,26 @@ pub fn cargo(cx: &Cx<'_>) -> Cmd {
 pub fn build_rxline(cx: &Cx<'_>) -> Result<PathBuf> {
     cargo(cx).args(["build", "--release", "--locked", "--package", "rxline"]).run_to_log(cx)?;
     Ok(cx.host.rxline())
+}
+
+/// The programs that `cargo test` made, by the name of their target.
+pub fn test_programs(messages: &str) -> Result<Vec<(String, PathBuf)>> {
+    let mut programs = Vec::new();
+    for line in messages.lines() {
+        let message: serde_json::Value = serde_json::from_str(line)
+            .map_err(|error| Fault::Check(format!("cargo said {line:?}: {error}")))?;
+        let is_test = message["profile"]["test"] == true;
+        if let (true, Some(program)) = (is_test, message["executable"].as_str()) {
+            let name = message["target"]["name"].as_str().unwrap_or("?");
+            programs.push((name.to_string(), PathBuf::from(program)));
+        }
+    }
+    ensure!(!programs.is_empty(), "cargo built no test");
+    Ok(programs)
+}
+
+/// Sums libtest's `test result: ok. N passed; ..`.
+pub fn count_passed(told: &str) -> usize {
+    let counts = told.lines().filter_map(|line| line.strip_prefix("test result: ok. "));
+    counts.filter_map(|rest| rest.split(' ').next()?.parse::<usize>().ok()).sum()
 }

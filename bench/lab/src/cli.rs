@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::fault::{Context, Fault, Result, ensure};
 use crate::host::{Host, is_root};
 use crate::step::{Cx, Step, Tally, run_all};
-use crate::{apt, bench, ns, pids, tests};
+use crate::{apt, bench, models, mutants, ns, pids, tests};
 
 /// The peers, checks and benches of rxline.
 #[derive(Parser)]
@@ -30,6 +30,12 @@ enum What {
         /// As `list` shows them
         names: Vec<String>,
     },
+    /// Run the loom models; needs no root
+    Models {
+        /// Show that the tests of the row table (bench/lab/rows/ROWS.md) notice what they are there to notice; without rows, all of them
+        #[arg(long, value_name = "ROW", num_args = 0..)]
+        mutants: Option<Vec<String>>,
+    },
     /// Measure ours beside its anchors; without names, everything
     Bench(bench::Args),
     /// Remove namespaces, processes and files that runs left behind
@@ -42,12 +48,16 @@ pub fn run(args: Args) -> Result<ExitCode> {
         list();
         return Ok(ExitCode::SUCCESS);
     }
+    if let What::Models { mutants } = &args.what {
+        let host = Host::open_unprivileged()?;
+        return mutants.as_ref().map_or_else(|| models::run(&host), |rows| mutants::run(&host, rows));
+    }
     if !is_root() {
         return Err(become_root());
     }
     let host = Host::open()?;
     match args.what {
-        What::List => {}
+        What::List | What::Models { .. } => {}
         What::Setup => setup(&host, &[apt::FOR_TESTS, apt::FOR_BENCHES])?,
         What::Test { names } => return test(&host, &names),
         What::Bench(args) => {
@@ -103,7 +113,7 @@ fn select<'s>(all: &'s [Step], names: &[String]) -> Result<Vec<&'s Step>> {
 fn clean(host: &Host) -> Result {
     let (processes, namespaces) = leftovers(host);
     println!("removed {processes} processes and {namespaces} namespaces that runs left behind");
-    for name in ["logs", "cache", "apt", "state", "user"] {
+    for name in ["logs", "cache", "apt", "state", "user", "models"] {
         let path = host.work.join(name);
         if path.exists() {
             std::fs::remove_dir_all(&path).context(|| format!("remove {}", path.display()))?;

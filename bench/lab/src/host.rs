@@ -37,13 +37,20 @@ pub struct Host {
 }
 
 impl Host {
-    /// Takes the lock and finds the workspace.
+    /// Finds the workspace and takes the machine's lock.
     pub fn open() -> Result<Host> {
-        let lock = lock()?;
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let root = root.canonicalize().context(|| format!("workspace {}", root.display()))?;
-        let work = target(&root).join("lab");
-        fs::create_dir_all(&work).context(|| format!("create {}", work.display()))?;
+        let (root, work) = folders()?;
+        Host::new(root, work, lock(Path::new(LOCK))?)
+    }
+
+    /// The same for those who touch nothing but the workspace: its lock is in the work folder.
+    pub fn open_unprivileged() -> Result<Host> {
+        let (root, work) = folders()?;
+        let lock = lock(&work.join("lock"))?;
+        Host::new(root, work, lock)
+    }
+
+    fn new(root: PathBuf, work: PathBuf, lock: File) -> Result<Host> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP]
         {
@@ -96,14 +103,23 @@ fn caller() -> Option<User> {
     (is_root() && user.uid != 0).then_some(user)
 }
 
-fn lock() -> Result<File> {
-    let file = File::options().create(true).append(true).open(LOCK).context(|| format!("open {LOCK}"))?;
+fn folders() -> Result<(PathBuf, PathBuf)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = root.canonicalize().context(|| format!("workspace {}", root.display()))?;
+    let work = target(&root).join("lab");
+    fs::create_dir_all(&work).context(|| format!("create {}", work.display()))?;
+    Ok((root, work))
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let shown = path.display();
+    let file = File::options().create(true).append(true).open(path).context(|| format!("open {shown}"))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            Err(Fault::Check(format!("another `cargo lab` is running on this machine (it holds {LOCK})")))
+            Err(Fault::Check(format!("another `cargo lab` is running (it holds {shown})")))
         }
-        Err(TryLockError::Error(source)) => Err(Fault::Io { what: format!("lock {LOCK}"), source }),
+        Err(TryLockError::Error(source)) => Err(Fault::Io { what: format!("lock {shown}"), source }),
     }
 }
 

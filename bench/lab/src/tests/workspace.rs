@@ -5,7 +5,7 @@ use std::os::unix::fs::chown;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cargo::cargo;
+use crate::cargo::{cargo, count_passed, test_programs};
 use crate::fault::{Context, Fault, Result, ensure};
 use crate::host::User;
 use crate::proc::Cmd;
@@ -59,28 +59,6 @@ pub fn privileged(cx: &Cx<'_>) -> Result {
     }
     ensure!(passed > 0, "no test of this kind was built");
     Ok(())
-}
-
-/// The programs that `cargo test` made, by the name of their target.
-fn test_programs(messages: &str) -> Result<Vec<(String, PathBuf)>> {
-    let mut programs = Vec::new();
-    for line in messages.lines() {
-        let message: serde_json::Value = serde_json::from_str(line)
-            .map_err(|error| Fault::Check(format!("cargo said {line:?}: {error}")))?;
-        let is_test = message["profile"]["test"] == true;
-        if let (true, Some(program)) = (is_test, message["executable"].as_str()) {
-            let name = message["target"]["name"].as_str().unwrap_or("?");
-            programs.push((name.to_string(), PathBuf::from(program)));
-        }
-    }
-    ensure!(!programs.is_empty(), "cargo built no test");
-    Ok(programs)
-}
-
-/// Sums libtest's `test result: ok. N passed; ..`.
-fn count_passed(told: &str) -> usize {
-    let counts = told.lines().filter_map(|line| line.strip_prefix("test result: ok. "));
-    counts.filter_map(|rest| rest.split(' ').next()?.parse::<usize>().ok()).sum()
 }
 
 fn sysroot(cx: &Cx<'_>) -> Result<PathBuf> {
