@@ -110,7 +110,7 @@ static void *work(void *argument)
 }
 
 /* One thread on each CPU named in `cpus` ("0" or "0,1"), all at once. The mean over the threads of each one's median, ns. */
-static double measure(const char *cpus, void *(*enter)(int), body run, void (*leave)(void *))
+__attribute__((unused)) static double measure(const char *cpus, void *(*enter)(int), body run, void (*leave)(void *))
 {
     double sum = 0;
     int i;

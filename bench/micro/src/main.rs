@@ -7,6 +7,7 @@ mod calls;
 mod dispatch;
 mod grace;
 mod hold;
+mod lookup;
 mod measure;
 mod read;
 mod source;
@@ -63,6 +64,14 @@ enum What {
         #[arg(value_delimiter = ',', required = true)]
         cpus: Vec<usize>,
     },
+    /// ns to find, bind and close sockets, among many
+    Lookup {
+        /// Plain sockets, and as many connected ones
+        #[arg(value_parser = clap::value_parser!(u32).range(32..=2_000_000))]
+        pairs: u32,
+        /// Where
+        cpu: usize,
+    },
 }
 
 fn main() {
@@ -72,6 +81,7 @@ fn main() {
         What::Grace { arm, writer, reader } => serde_json::to_string(&grace::grace(arm, writer, reader)),
         What::Dispatch { held, cpus } => serde_json::to_string(&dispatch::dispatch(held, &cpus)),
         What::Calls { held, cpus } => serde_json::to_string(&calls::calls(held, &cpus)),
+        What::Lookup { pairs, cpu } => serde_json::to_string(&lookup::lookup(pairs, cpu)),
     };
     println!("{}", figures.expect("finite numbers"));
 }

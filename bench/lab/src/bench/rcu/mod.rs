@@ -5,6 +5,7 @@
 
 mod dispatch;
 mod grace;
+mod lookup;
 mod read;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub fn rcu(cx: &Cx<'_>, rounds: &mut Rounds) -> Result<Vec<Comparison>> {
     let mut lines = read::lines(&programs, rounds)?;
     lines.extend(grace::lines(&programs, rounds)?);
     lines.extend(dispatch::lines(&programs, rounds)?);
+    lines.extend(lookup::lines(&programs, rounds)?);
     Ok(lines)
 }
 
@@ -34,6 +36,7 @@ struct Programs<'a> {
     micro: PathBuf,
     urcu: PathBuf,
     rte: PathBuf,
+    hash: PathBuf,
     cycle: PathBuf,
     cpus: [usize; 2],
 }
@@ -50,6 +53,7 @@ impl Programs<'_> {
             micro: arms::micro(cx)?,
             urcu: arms::with_package(cx, "rcu_urcu", "liburcu-qsbr")?,
             rte: arms::with_package(cx, "rcu_rte", "libdpdk")?,
+            hash: arms::with_package(cx, "hash_rte", "libdpdk")?,
             cycle: arms::buffer_cycle(cx)?,
             cpus,
         })
