@@ -4,6 +4,7 @@
 //! states multiply. What is not modelled: `rtrb`'s rings (theirs), counters (they order nothing), and file descriptors, on which no
 //! thread of a model blocks; a model looks at the end whether one that would have blocked was told.
 
+mod rcu;
 mod ring;
 mod socket;
 mod wq;

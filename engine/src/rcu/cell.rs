@@ -3,9 +3,9 @@
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::{ReadGuard, retire_shared};
-use crate::sync::{AtomicPtr, Ordering};
 
 /// A shared place for an `Arc<T>` that readers follow with a plain load and writers replace; the old value is freed after a grace
 /// period.

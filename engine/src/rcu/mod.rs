@@ -36,6 +36,12 @@ mod reader;
 mod reclaim;
 mod stall;
 
+/// What `grace` is made of. A model has a domain of its own, of loom's; the process's own domain is never loom's, so that models may
+/// read under it.
+mod atomics {
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};
+}
+
 use domain::DOMAIN;
 
 pub use cell::RcuCell;
