@@ -74,7 +74,7 @@ pub struct Comparison {
     pub anchor: Side,
     /// None: this comparison tells, and does not judge.
     pub bar: Option<Bar>,
-    /// The buffer cycle in C in the same rounds, ns, where the bar is absolute; else nothing.
+    /// The buffer cycle in C in the same rounds, ns of CPU time, where the bar is absolute; else nothing.
     pub cycles: Vec<f64>,
     /// In which order they were measured.
     pub orders: Orders,

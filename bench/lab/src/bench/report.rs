@@ -72,14 +72,12 @@ impl Report {
 
     /// By how much absolute bars stretch on this machine: what the buffer cycle in C takes, where 17 ns is 1.
     pub fn scale(&self) -> Option<f64> {
-        let mut cycles = Vec::new();
-        for Line { comparison, .. } in &self.comparisons {
-            let beside = if comparison.what == "buffer-cycle" {
-                &comparison.anchor.figures
-            } else {
-                &comparison.cycles
-            };
-            cycles.extend(beside);
+        let mut cycles: Vec<f64> = Vec::new();
+        for line in &self.comparisons {
+            cycles.extend(&line.cycles);
+        }
+        if cycles.is_empty() {
+            cycles.extend(&self.comparisons.iter().find(|line| line.what == "buffer-cycle")?.anchor.figures);
         }
         Some(Spread::of(&cycles)?.median / REFERENCE_CYCLE)
     }

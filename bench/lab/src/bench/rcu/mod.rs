@@ -104,7 +104,7 @@ impl Told {
     /// A line of the table.
     fn line(&self, head: &Head, ours: Side, anchor: Side, bar: Option<Bar>) -> Result<Comparison> {
         let cycles = match bar {
-            Some(bar) if bar.is_absolute() => self.side(CYCLE, CYCLE, "ns_per_packet")?.figures,
+            Some(bar) if bar.is_absolute() => self.side(CYCLE, CYCLE, "cpu_ns_per_packet")?.figures,
             _ => Vec::new(),
         };
         let Head { what, unit, boundary } = *head;
