@@ -9,15 +9,33 @@
 //! - *bytes*: growth of the resident memory by binding, per socket, everything included
 
 use std::hint::black_box;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
+use arrayvec::ArrayVec;
 use engine::bench::Lookups;
 use engine::rcu::Reader;
 use engine::{BURST, Engine, Socket, SocketHandle};
 
+/// Where a datagram goes and where it comes from: addresses and ports. Small, so that reading the list costs little.
+#[derive(Clone, Copy)]
+struct Datagram {
+    local: (u32, u16),
+    peer: (u32, u16),
+}
+
+impl Datagram {
+    #[inline]
+    fn addresses(self) -> (SocketAddr, SocketAddr) {
+        let address = |(ip, port): (u32, u16)| SocketAddr::from((Ipv4Addr::from_bits(ip), port));
+        (address(self.local), address(self.peer))
+    }
+}
+
 const LOCALS: u32 = 64;
 const LOOKUPS: usize = 1 << 20;
+/// A stretch that is timed by itself: short, so that the median is of stretches that nothing interrupted.
+const STRETCH: usize = 1 << 14;
 const ROUNDS: usize = 5;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -49,10 +67,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The `n`th pair of one plain and one connected socket: where it is bound, and the connected one's peer.
-fn addresses(n: u32) -> (SocketAddr, SocketAddr) {
-    let local = SocketAddr::from(([10, 0, 0, (n % LOCALS) as u8 + 1], (n / LOCALS) as u16 + 1));
-    (local, SocketAddr::from(((0x0a80_0000 | n).to_be_bytes(), 7000)))
+/// The `n`th pair of one plain and one connected socket: where both are bound, and the connected one's peer.
+fn pair(n: u32) -> Datagram {
+    Datagram { local: (0x0a00_0001 + n % LOCALS, (n / LOCALS) as u16 + 1), peer: (0x0a80_0000 | n, 7000) }
 }
 
 fn measure(pairs: u32) -> Result<Vec<(&'static str, f64)>, Box<dyn std::error::Error>> {
@@ -64,7 +81,7 @@ fn measure(pairs: u32) -> Result<Vec<(&'static str, f64)>, Box<dyn std::error::E
     let before = resident_bytes()?;
     let mut sockets: Vec<SocketHandle> = Vec::with_capacity(2 * pairs as usize);
     for n in 0..pairs {
-        let (local, peer) = addresses(n);
+        let (local, peer) = pair(n).addresses();
         sockets.push(engine.bind(local, 0)?);
         sockets.push(engine.bind_connected(local, peer, 0)?);
     }
@@ -73,11 +90,11 @@ fn measure(pairs: u32) -> Result<Vec<(&'static str, f64)>, Box<dyn std::error::E
 
     let table = Lookups::of(&engine);
     let mut random = fastrand::Rng::with_seed(42);
-    let stranger = SocketAddr::from(([10, 200, 0, 1], 9));
-    let mut flows = |connected: bool, distinct: u32| -> Vec<(SocketAddr, SocketAddr)> {
+    let stranger = (0x0ac8_0001, 9);
+    let mut flows = |connected: bool, distinct: u32| -> Vec<Datagram> {
         let mut flow = || {
-            let (local, peer) = addresses(random.u32(..pairs.min(distinct)));
-            (local, if connected { peer } else { stranger })
+            let pair = pair(random.u32(..pairs.min(distinct)));
+            if connected { pair } else { Datagram { peer: stranger, ..pair } }
         };
         (0..LOOKUPS).map(|_| flow()).collect()
     };
@@ -86,20 +103,20 @@ fn measure(pairs: u32) -> Result<Vec<(&'static str, f64)>, Box<dyn std::error::E
     verify(&table, &plain, &connected);
 
     let mut figures = vec![("sockets", f64::from(2 * pairs))];
-    figures.push(("hot_plain_ns", timed(|| one_by_one(&table, &hot_plain))));
-    figures.push(("hot_connected_ns", timed(|| one_by_one(&table, &hot_connected))));
-    figures.push(("chained_plain_ns", timed(|| chained(&table, &hot_plain))));
-    figures.push(("chained_connected_ns", timed(|| chained(&table, &hot_connected))));
-    figures.push(("hot_burst_plain_ns", timed(|| in_bursts(&table, &hot_plain))));
-    figures.push(("hot_burst_connected_ns", timed(|| in_bursts(&table, &hot_connected))));
-    figures.push(("cold_plain_ns", timed(|| in_bursts(&table, &plain))));
-    figures.push(("cold_connected_ns", timed(|| in_bursts(&table, &connected))));
-    figures.push(("cold_one_by_one_plain_ns", timed(|| one_by_one(&table, &plain))));
-    figures.push(("cold_one_by_one_connected_ns", timed(|| one_by_one(&table, &connected))));
+    figures.push(("hot_plain_ns", timed(&hot_plain, |flows| one_by_one(&table, flows))));
+    figures.push(("hot_connected_ns", timed(&hot_connected, |flows| one_by_one(&table, flows))));
+    figures.push(("chained_plain_ns", timed(&hot_plain, |flows| chained(&table, flows))));
+    figures.push(("chained_connected_ns", timed(&hot_connected, |flows| chained(&table, flows))));
+    figures.push(("hot_burst_plain_ns", timed(&hot_plain, |flows| in_bursts(&table, flows))));
+    figures.push(("hot_burst_connected_ns", timed(&hot_connected, |flows| in_bursts(&table, flows))));
+    figures.push(("cold_plain_ns", timed(&plain, |flows| in_bursts(&table, flows))));
+    figures.push(("cold_connected_ns", timed(&connected, |flows| in_bursts(&table, flows))));
+    figures.push(("cold_one_by_one_plain_ns", timed(&plain, |flows| one_by_one(&table, flows))));
+    figures.push(("cold_one_by_one_connected_ns", timed(&connected, |flows| one_by_one(&table, flows))));
 
     let (mut binds, mut closes) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS as u32 {
-        let more = |n| addresses(pairs + round * 1000 + n).0;
+        let more = |n| pair(pairs + round * 1000 + n).addresses().0;
         let started = Instant::now();
         let added: Vec<_> = (0..1000).map(|n| engine.bind(more(n), 0)).collect::<Result<_, _>>()?;
         binds.push(started.elapsed().as_nanos() as f64 / 1000.0);
@@ -116,38 +133,49 @@ fn measure(pairs: u32) -> Result<Vec<(&'static str, f64)>, Box<dyn std::error::E
 }
 
 /// Every look-up finds the right socket, one by one and in bursts.
-fn verify(table: &Lookups<'_>, plain: &[(SocketAddr, SocketAddr)], connected: &[(SocketAddr, SocketAddr)]) {
-    let reader = Reader::register("test");
-    let right = |found: Option<&Socket>, (local, peer): (SocketAddr, SocketAddr), connected: bool| {
+fn verify(table: &Lookups<'_>, plain: &[Datagram], connected: &[Datagram]) {
+    let reader = Reader::register("bench");
+    let right = |found: Option<&Socket>, flow: Datagram, connected: bool| {
+        let (local, peer) = flow.addresses();
         let found = found.expect("it is bound");
         assert_eq!((found.local(), found.peer()), (local, connected.then_some(peer)));
     };
     for (flows, connected) in [(plain, false), (connected, true)] {
         for flows in flows[..flows.len() / 8].chunks(BURST) {
-            for (&flow, found) in flows.iter().zip(table.lookup_burst(flows, reader.guard())) {
+            for (&flow, found) in flows.iter().zip(burst(table, flows, &reader)) {
                 right(found, flow, connected);
-                right(table.lookup(flow, reader.guard()), flow, connected);
+                right(table.lookup(flow.addresses(), reader.guard()), flow, connected);
             }
         }
     }
 }
 
-fn one_by_one(table: &Lookups<'_>, flows: &[(SocketAddr, SocketAddr)]) {
-    let mut reader = Reader::register("test");
+#[inline]
+fn burst<'g>(
+    table: &'g Lookups<'_>,
+    flows: &[Datagram],
+    reader: &'g Reader,
+) -> ArrayVec<Option<&'g Socket>, BURST> {
+    let datagrams: ArrayVec<_, BURST> = flows.iter().map(|flow| flow.addresses()).collect();
+    table.lookup_burst(&datagrams, reader.guard())
+}
+
+fn one_by_one(table: &Lookups<'_>, flows: &[Datagram]) {
+    let mut reader = Reader::register("bench");
     for flows in flows.chunks(BURST) {
         for &flow in flows {
-            black_box(table.lookup(flow, reader.guard()));
+            black_box(table.lookup(flow.addresses(), reader.guard()));
         }
         reader.quiescent();
     }
 }
 
-fn chained(table: &Lookups<'_>, flows: &[(SocketAddr, SocketAddr)]) {
-    let mut reader = Reader::register("test");
+fn chained(table: &Lookups<'_>, flows: &[Datagram]) {
+    let mut reader = Reader::register("bench");
     for flows in flows.chunks_exact(BURST) {
         let mut at = 0;
         for _ in 0..BURST {
-            let found = table.lookup(flows[at % BURST], reader.guard());
+            let found = table.lookup(flows[at % BURST].addresses(), reader.guard());
             // The next place depends on what was found, in a way that the compiler does not see through.
             at += black_box(usize::from(found.is_some()));
         }
@@ -155,23 +183,24 @@ fn chained(table: &Lookups<'_>, flows: &[(SocketAddr, SocketAddr)]) {
     }
 }
 
-fn in_bursts(table: &Lookups<'_>, flows: &[(SocketAddr, SocketAddr)]) {
-    let mut reader = Reader::register("test");
+fn in_bursts(table: &Lookups<'_>, flows: &[Datagram]) {
+    let mut reader = Reader::register("bench");
     for flows in flows.chunks(BURST) {
-        black_box(table.lookup_burst(flows, reader.guard()));
+        black_box(burst(table, flows, &reader));
         reader.quiescent();
     }
 }
 
-/// Nanoseconds per look-up: the median of some rounds, after one for warming up.
-fn timed(run: impl Fn()) -> f64 {
-    run();
-    let round = |_| {
+/// Nanoseconds per look-up: the median over stretches, after one round for warming up.
+fn timed(flows: &[Datagram], run: impl Fn(&[Datagram])) -> f64 {
+    run(flows);
+    let stretches = (0..ROUNDS).flat_map(|_| flows.chunks_exact(STRETCH));
+    let time = |flows: &[Datagram]| {
         let started = Instant::now();
-        run();
-        started.elapsed().as_nanos() as f64 / LOOKUPS as f64
+        run(flows);
+        started.elapsed().as_nanos() as f64 / STRETCH as f64
     };
-    median((0..ROUNDS).map(round).collect())
+    median(stretches.map(time).collect())
 }
 
 fn median(mut figures: Vec<f64>) -> f64 {

@@ -43,7 +43,7 @@ impl Ownership {
             return 0;
         }
         // The high bits of the product spread the hash evenly over any number of cores.
-        ((u128::from(self.hash.hash(&Flow::new(local, Some(peer)))) * self.cores as u128) >> 64) as usize
+        ((u128::from(self.hash.of(&Flow::new(local, Some(peer)))) * self.cores as u128) >> 64) as usize
     }
 
     /// How many cores share the flows.

@@ -26,7 +26,7 @@ use arrayvec::ArrayVec;
 use crossbeam_utils::CachePadded;
 use pmd::{BURST, RegionError};
 
-use crate::flow::{Flow, FlowHash, KINDS, WORDS};
+use crate::flow::{Flow, FlowHash, KINDS, WORDS, WORDS_V4};
 use crate::rcu::{self, ReadGuard};
 use crate::socket::SocketId;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -60,8 +60,39 @@ pub(crate) struct Table<T> {
     index: Index,
     slots: Zeroed<Slot<T>>,
     free: Places,
-    /// Published values of each kind, so that a lookup tries only kinds that exist. Writers change it under their mutex.
-    kinds: CachePadded<[AtomicUsize; KINDS]>,
+    kinds: CachePadded<Kinds>,
+}
+
+/// How many values of each kind are published, so that a lookup tries only kinds that exist. Changed under the writers' mutex.
+#[derive(Default)]
+struct Kinds {
+    /// A bit for each kind with a count that is not zero.
+    exist: AtomicU32,
+    counts: [AtomicUsize; KINDS],
+}
+
+impl Kinds {
+    fn add(&self, kind: usize) {
+        if self.counts[kind].fetch_add(1, Ordering::Relaxed) == 0 {
+            // Release: pairs with the acquire in `Table::kinds`.
+            self.exist.fetch_or(1 << kind, Ordering::Release);
+        }
+    }
+
+    fn remove(&self, kind: usize) {
+        if self.counts[kind].fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.exist.fetch_and(!(1 << kind), Ordering::Release);
+        }
+    }
+}
+
+/// Where a burst's flow seems to be found.
+#[derive(Clone, Copy, Default)]
+struct Guess {
+    hash: u64,
+    /// Plus one; zero: nowhere yet.
+    slot: u32,
+    kind: u32,
 }
 
 #[repr(C, align(64))]
@@ -90,11 +121,12 @@ impl<T> Default for Slot<T> {
 unsafe impl<T> Zeroable for Slot<T> {}
 
 impl<T> Slot<T> {
-    /// Whether it is the flow's. Its words do not change while a reader that found the slot is in its section.
+    /// Whether its flow begins with `words`; that of two different flows at least one of the first two words differs by family, so two
+    /// are enough for IPv4. They do not change while a reader that found the slot is in its section.
     #[inline]
-    fn holds(&self, flow: &Flow) -> bool {
+    fn holds<const N: usize>(&self, words: &[u64; N]) -> bool {
         let differ = |(held, word): (&AtomicU64, &u64)| held.load(Ordering::Relaxed) ^ word;
-        self.flow.iter().zip(&flow.0).map(differ).fold(0, |all, one| all | one) == 0
+        self.flow.iter().zip(words).map(differ).fold(0, |all, one| all | one) == 0
     }
 
     #[inline]
@@ -202,14 +234,37 @@ impl<T: Send + Sync + 'static> Table<T> {
     /// The value for a datagram: connected before unconnected, exact before wildcard.
     #[inline]
     pub fn lookup<'g>(&'g self, flow: &Flow, guard: ReadGuard<'g>) -> Option<&'g T> {
-        for kind in self.kinds() {
-            let flow = flow.as_kind(kind);
-            let found = self.find(self.hash.hash(&flow), &flow, guard);
-            if found.is_some() {
-                return found;
-            }
+        if flow.is_v6() {
+            self.lookup_words::<WORDS>(flow, guard)
+        } else {
+            self.lookup_words::<WORDS_V4>(flow, guard)
         }
-        None
+    }
+
+    #[inline]
+    fn lookup_words<'g, const N: usize>(&'g self, flow: &Flow, guard: ReadGuard<'g>) -> Option<&'g T> {
+        self.kinds().find_map(|kind| {
+            let words = flow.as_kind::<N>(kind);
+            self.find(self.hash.hash(&words), &words, guard)
+        })
+    }
+
+    #[inline]
+    fn find<'g, const N: usize>(
+        &'g self,
+        hash: u64,
+        words: &[u64; N],
+        guard: ReadGuard<'g>,
+    ) -> Option<&'g T> {
+        self.index.find(hash, |slot| {
+            let slot = self.slot(slot);
+            if slot.holds(words) { slot.load(guard) } else { None }
+        })
+    }
+
+    /// Whether exactly this flow is bound.
+    pub fn contains(&self, flow: &Flow, guard: ReadGuard<'_>) -> bool {
+        self.find(self.hash.of(flow), &flow.0, guard).is_some()
     }
 
     /// As [`lookup`](Self::lookup), for a burst at once: cache misses overlap.
@@ -221,58 +276,55 @@ impl<T: Send + Sync + 'static> Table<T> {
         flows: &[Flow],
         guard: ReadGuard<'g>,
     ) -> ArrayVec<Option<&'g T>, BURST> {
-        let kinds: ArrayVec<usize, KINDS> = self.kinds().collect();
-        let mut hashes = [[0u64; BURST]; KINDS];
-        for &kind in &kinds {
-            for (flow, hash) in flows.iter().zip(&mut hashes[kind]) {
-                *hash = self.hash.hash(&flow.as_kind(kind));
-                self.index.prefetch(*hash);
+        let mut guesses = [Guess::default(); BURST];
+        let guesses = &mut guesses[..flows.len()];
+        for kind in self.kinds() {
+            for (flow, guess) in flows.iter().zip(&mut *guesses).filter(|(_, guess)| guess.slot == 0) {
+                guess.hash = self.hash.of_kind(flow, kind);
+                self.index.prefetch(guess.hash);
+            }
+            for guess in guesses.iter_mut().filter(|guess| guess.slot == 0) {
+                // The first slot with the right tag is the right one but for one in 2^32.
+                if let Some(slot) = self.index.find(guess.hash, Some) {
+                    prefetch(&self.slots[slot as usize]);
+                    (guess.slot, guess.kind) = (slot + 1, kind as u32);
+                }
             }
         }
-        let mut guesses: ArrayVec<Option<(u32, usize)>, BURST> = ArrayVec::new();
-        for i in 0..flows.len() {
-            // The first slot with the right tag is the right one but for one in 2^32.
-            guesses.push(kinds.iter().find_map(|&kind| {
-                let slot = self.index.find(hashes[kind][i], Some)?;
-                prefetch(&self.slots[slot as usize]);
-                Some((slot, kind))
-            }));
-        }
-        let confirm = |(flow, guess): (&Flow, Option<(u32, usize)>)| {
-            let (slot, kind) = guess?;
-            let slot = self.slot(slot);
-            let held = if slot.holds(&flow.as_kind(kind)) { slot.load(guard) } else { None };
-            // Another's tag, or just being closed: something less specific may be there.
-            let value = held.or_else(|| self.lookup(flow, guard))?;
-            prefetch(value);
-            Some(value)
-        };
-        flows.iter().zip(guesses).map(confirm).collect()
-    }
-
-    /// Whether exactly this flow is bound.
-    pub fn contains(&self, flow: &Flow, guard: ReadGuard<'_>) -> bool {
-        self.find(self.hash.hash(flow), flow, guard).is_some()
+        flows.iter().zip(guesses).map(|(flow, guess)| self.confirm(flow, guess, guard)).collect()
     }
 
     #[inline]
-    fn find<'g>(&'g self, hash: u64, flow: &Flow, guard: ReadGuard<'g>) -> Option<&'g T> {
-        self.index.find(hash, |slot| {
-            let slot = self.slot(slot);
-            slot.holds(flow).then(|| slot.load(guard)).flatten()
-        })
+    fn confirm<'g>(&'g self, flow: &Flow, guess: &Guess, guard: ReadGuard<'g>) -> Option<&'g T> {
+        let slot = self.slot(guess.slot.checked_sub(1)?);
+        let kind = guess.kind as usize;
+        let holds = if flow.is_v6() {
+            slot.holds(&flow.as_kind::<WORDS>(kind))
+        } else {
+            slot.holds(&flow.as_kind::<WORDS_V4>(kind))
+        };
+        let held = if holds { slot.load(guard) } else { None };
+        // Another's tag, or just being closed: something less specific may be there.
+        let value = held.or_else(|| self.lookup(flow, guard))?;
+        prefetch(value);
+        Some(value)
     }
 
     /// The kinds that exist, most specific first.
     #[inline]
     fn kinds(&self) -> impl Iterator<Item = usize> {
         // Acquire: a value that is counted can be found.
-        (0..KINDS).filter(|&kind| self.kinds[kind].load(Ordering::Acquire) != 0)
+        let mut exist = self.kinds.exist.load(Ordering::Acquire);
+        std::iter::from_fn(move || {
+            let kind = exist.trailing_zeros() as usize;
+            exist &= exist.wrapping_sub(1);
+            (kind < KINDS).then_some(kind)
+        })
     }
 
     /// Published values.
     pub fn len(&self) -> usize {
-        self.kinds.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        self.kinds.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     /// Entries of the index, counted one by one. Takes as long as the table is large.
@@ -302,16 +354,16 @@ impl<T: Send + Sync + 'static> Table<T> {
         }
         // Release: pairs with the acquire in `Slot::load`.
         slot.value.store(Arc::into_raw(value).cast_mut(), Ordering::Release);
-        self.index.insert(self.hash.hash(flow), id.slot);
-        self.kinds[kind].fetch_add(1, Ordering::Release);
+        self.index.insert(self.hash.of(flow), id.slot);
+        self.kinds.add(kind);
     }
 
     /// Makes it unfindable. Readers that found it before keep it until they are quiescent.
     pub fn unpublish(&self, id: SocketId, flow: &Flow, kind: usize) -> Unpublished<T> {
-        let bucket = self.index.remove(self.hash.hash(flow), id.slot);
+        let bucket = self.index.remove(self.hash.of(flow), id.slot);
         let value = self.slot(id.slot).value.swap(std::ptr::null_mut(), Ordering::AcqRel);
         assert!(!value.is_null(), "what is unpublished was published");
-        self.kinds[kind].fetch_sub(1, Ordering::Release);
+        self.kinds.remove(kind);
         // SAFETY: it came from Arc::into_raw, and the swap took the slot's reference out, exactly once.
         let value = ManuallyDrop::new(unsafe { Arc::from_raw(value.cast_const()) });
         Unpublished { value, slot: id.slot, bucket }

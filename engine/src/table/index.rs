@@ -4,6 +4,8 @@
 //! scanned whole: to remove an entry is to clear its word, and nothing else ever moves. An overflow bucket that is empty is taken off
 //! its list; a reader that stands in it goes on along its link, which stays until a grace period has passed.
 
+use std::hint::select_unpredictable;
+
 use pmd::RegionError;
 
 use super::places::Places;
@@ -23,7 +25,9 @@ struct Bucket {
     next: AtomicU32,
 }
 
-const _: () = assert!(size_of::<Bucket>() == 64);
+const _: () = assert!(cfg!(loom) || size_of::<Bucket>() == 64);
+/// The most that an entry differs from its tag by.
+const CANDIDATE_MAX: u64 = u32::MAX as u64;
 
 // SAFETY: atomics are plain integers; zeros are what Default gives.
 unsafe impl Zeroable for Bucket {}
@@ -48,14 +52,25 @@ fn word(hash: u64, slot: u32) -> u64 {
 }
 
 impl Bucket {
-    /// The places of entries with that tag, as a set of bits.
+    /// Of the entries with that tag the one with the lowest slot: that slot's number plus one. What differs from the tag in no bit is less
+    /// than all that differ. Without branches, since where an entry is cannot be predicted.
     #[inline]
-    fn hits(&self, tag: u64) -> u32 {
-        let mut hits = 0;
-        for (i, entry) in self.entries.iter().enumerate() {
-            hits |= u32::from(entry.load(Ordering::Relaxed) >> 32 == tag) << i;
-        }
-        hits
+    fn candidate(&self, tag: u64) -> Option<u64> {
+        let lower = |a: u64, b: u64| select_unpredictable(a < b, a, b);
+        let nearest = self.distances(tag).fold(u64::MAX, lower);
+        (nearest <= CANDIDATE_MAX).then_some(nearest)
+    }
+
+    /// The next one above `after`: hardly ever wanted.
+    #[cold]
+    fn candidate_after(&self, tag: u64, after: u64) -> Option<u64> {
+        self.distances(tag).filter(|distance| (after + 1..=CANDIDATE_MAX).contains(distance)).min()
+    }
+
+    #[inline]
+    fn distances(&self, tag: u64) -> impl Iterator<Item = u64> {
+        // Acquire: pairs with the release in `insert`, so the slot's contents are seen.
+        self.entries.iter().map(move |entry| entry.load(Ordering::Acquire) ^ (tag << 32))
     }
 
     fn find(&self, word: u64) -> Option<&AtomicU64> {
@@ -102,17 +117,12 @@ impl Index {
         let tag = tag(hash);
         let mut bucket = self.home(hash);
         loop {
-            let mut hits = bucket.hits(tag);
-            while hits != 0 {
-                let at = hits.trailing_zeros() as usize;
-                hits &= hits - 1;
-                // Acquire: pairs with the release in `insert`, so the slot's contents are seen. The word may have changed since.
-                let word = bucket.entries[at].load(Ordering::Acquire);
-                if word >> 32 == tag
-                    && let Some(found) = accept(word as u32 - 1)
-                {
+            let mut candidate = bucket.candidate(tag);
+            while let Some(slot) = candidate {
+                if let Some(found) = accept(slot as u32 - 1) {
                     return Some(found);
                 }
+                candidate = bucket.candidate_after(tag, slot);
             }
             // Acquire: pairs with the release in `link`: the bucket's entry is seen.
             match bucket.next.load(Ordering::Acquire) {
