@@ -156,8 +156,7 @@ fn burst<'g>(
     flows: &[Datagram],
     reader: &'g Reader,
 ) -> ArrayVec<Option<&'g Socket>, BURST> {
-    let datagrams: ArrayVec<_, BURST> = flows.iter().map(|flow| flow.addresses()).collect();
-    table.lookup_burst(&datagrams, reader.guard())
+    table.lookup_burst(flows.iter().map(|flow| flow.addresses()), reader.guard())
 }
 
 fn one_by_one(table: &Lookups<'_>, flows: &[Datagram]) {

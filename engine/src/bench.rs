@@ -35,11 +35,11 @@ impl<'e> Lookups<'e> {
     #[inline]
     pub fn lookup_burst<'g>(
         &'g self,
-        datagrams: &[(SocketAddr, SocketAddr)],
+        datagrams: impl IntoIterator<Item = (SocketAddr, SocketAddr)>,
         guard: ReadGuard<'g>,
     ) -> ArrayVec<Option<&'g Socket>, BURST> {
         let flows: ArrayVec<Flow, BURST> =
-            datagrams.iter().map(|&(local, peer)| Flow::new(local, Some(peer))).collect();
+            datagrams.into_iter().map(|(local, peer)| Flow::new(local, Some(peer))).collect();
         self.0.lookup_burst(&flows, guard)
     }
 }

@@ -267,7 +267,8 @@ impl<T: Send + Sync + 'static> Table<T> {
         self.find(self.hash.of(flow), &flow.0, guard).is_some()
     }
 
-    /// As [`lookup`](Self::lookup), for a burst at once: cache misses overlap.
+    /// As [`lookup`](Self::lookup), for a burst at once: cache misses overlap. What is found is not touched; to [`prefetch`] it is the
+    /// caller's part.
     ///
     /// # Panics
     /// If there are more flows than a [`BURST`].
@@ -305,9 +306,12 @@ impl<T: Send + Sync + 'static> Table<T> {
         };
         let held = if holds { slot.load(guard) } else { None };
         // Another's tag, or just being closed: something less specific may be there.
-        let value = held.or_else(|| self.lookup(flow, guard))?;
-        prefetch(value);
-        Some(value)
+        held.or_else(|| self.lookup_again(flow, guard))
+    }
+
+    #[cold]
+    fn lookup_again<'g>(&'g self, flow: &Flow, guard: ReadGuard<'g>) -> Option<&'g T> {
+        self.lookup(flow, guard)
     }
 
     /// The kinds that exist, most specific first.
@@ -402,7 +406,7 @@ unsafe impl<T: Send + Sync> Sync for Table<T> {}
 
 /// Asks for a cache line that will be read soon.
 #[inline]
-fn prefetch<T>(at: &T) {
+pub(crate) fn prefetch<T>(at: &T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing that the program sees; the address is valid besides.
     unsafe {

@@ -13,8 +13,8 @@ use super::zeroed::{Zeroable, Zeroed};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 const ENTRIES: usize = 7;
-/// Entries of a full table per bucket, at most; then one bucket in twenty has a second line.
-const LOAD_MAX: usize = 4;
+/// Entries of a full table for so many buckets: one bucket in 240 has a second line then, which a look-up cannot fetch in advance.
+const LOAD: (usize, usize) = (5, 2);
 
 #[derive(Default)]
 #[repr(C, align(64))]
@@ -36,7 +36,8 @@ pub(super) struct Index {
     /// First those that hashes point at, then those for overflow: one for each slot, since a linked one has an entry and one that waits
     /// for its grace period waits with a slot. So there is always one left.
     buckets: Zeroed<Bucket>,
-    mask: usize,
+    /// How many hashes point at.
+    homes: u32,
     spare: Places,
 }
 
@@ -84,13 +85,16 @@ impl Bucket {
 
 impl Index {
     pub fn new(slots: usize) -> Result<Self, RegionError> {
-        let buckets = slots.div_ceil(LOAD_MAX).next_power_of_two();
-        let end = u32::try_from(buckets + slots).expect("a table's limit is checked by its owner");
-        Ok(Index {
-            buckets: Zeroed::new(end as usize)?,
-            mask: buckets - 1,
-            spare: Places::new(buckets as u32, end),
-        })
+        let homes = (slots * LOAD.1).div_ceil(LOAD.0);
+        let end = u32::try_from(homes + slots).expect("a table's limit is checked by its owner");
+        let homes = homes as u32;
+        Ok(Index { buckets: Zeroed::new(end as usize)?, homes, spare: Places::new(homes, end) })
+    }
+
+    /// Where a hash's chain begins. Spreads the lower half evenly over any number of buckets; the upper half is in the tag.
+    #[inline]
+    fn home_of(&self, hash: u64) -> usize {
+        ((u64::from(hash as u32) * u64::from(self.homes)) >> 32) as usize
     }
 
     #[inline]
@@ -102,13 +106,13 @@ impl Index {
 
     #[inline]
     fn home(&self, hash: u64) -> &Bucket {
-        self.bucket(hash as usize & self.mask)
+        self.bucket(self.home_of(hash))
     }
 
     /// Fetches what [`find`](Self::find) will read first.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
-        super::prefetch(&self.buckets[hash as usize & self.mask]);
+        super::prefetch(&self.buckets[self.home_of(hash)]);
     }
 
     /// The first thing that `accept` makes of the slots that may be meant, which it must compare.
@@ -195,8 +199,8 @@ impl Index {
 
     /// Lengths in buckets and in entries of every chain.
     pub fn chains(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        (0..=self.mask).map(|at| {
-            let (mut bucket, mut buckets, mut entries) = (&self.buckets[at], 1, 0);
+        (0..self.homes).map(|at| {
+            let (mut bucket, mut buckets, mut entries) = (&self.buckets[at as usize], 1, 0);
             loop {
                 entries += bucket.entries.iter().filter(|entry| entry.load(Ordering::Relaxed) != 0).count();
                 match bucket.next.load(Ordering::Relaxed) {
