@@ -90,7 +90,9 @@ fn verify(table: &Lookups<'_>, pairs: u32) {
     for burst in numbers.chunks(BURST) {
         for (flow, connected) in [(of_plain as fn(u32) -> _, false), (addresses, true)] {
             let flows: Vec<_> = burst.iter().map(|n| flow(*n)).collect();
-            for ((local, peer), found) in flows.iter().zip(table.lookup_burst(&flows, reader.guard())) {
+            for ((local, peer), found) in
+                flows.iter().zip(table.lookup_burst(flows.iter().copied(), reader.guard()))
+            {
                 let found = found.expect("it is bound");
                 assert_eq!((found.local(), found.peer()), (*local, connected.then_some(*peer)));
             }
@@ -106,7 +108,7 @@ fn look_up(table: &Lookups<'_>, flow: impl Fn(u32) -> (SocketAddr, SocketAddr), 
         let begun = cpu_time(ClockId::ThreadCPUTime);
         for burst in numbers.chunks_exact(BURST) {
             let flows: [_; BURST] = std::array::from_fn(|i| flow(burst[i]));
-            black_box(table.lookup_burst(&flows, reader.guard()));
+            black_box(table.lookup_burst(flows.iter().copied(), reader.guard()));
             reader.quiescent();
         }
         (cpu_time(ClockId::ThreadCPUTime) - begun).as_nanos() as f64 / LOOKUPS as f64
