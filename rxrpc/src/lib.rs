@@ -64,6 +64,7 @@ mod shared;
 mod slab;
 pub mod socket;
 mod stats;
+mod sync;
 mod timer;
 mod transfer;
 mod views;

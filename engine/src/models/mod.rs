@@ -4,9 +4,12 @@
 //! states multiply. What is not modelled: `rtrb`'s rings (theirs), counters (they order nothing), and file descriptors, on which no
 //! thread of a model blocks; a model looks at the end whether one that would have blocked was told.
 
+mod close;
+pub mod domain;
 mod rcu;
 mod ring;
 mod socket;
+mod table;
 mod wq;
 
 use std::sync::Arc;
@@ -21,6 +24,7 @@ fn check(name: &str, preemptions: Option<usize>, model: impl Fn() + Send + Sync 
     let _rerun = Rerun { name: name.into(), runs: runs.clone() };
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(preemptions);
+    builder.max_branches = 100_000;
     let counted = runs.clone();
     builder.check(move || {
         counted.fetch_add(1, Ordering::Relaxed);

@@ -14,7 +14,7 @@ mod atomics {
 
 #[allow(dead_code)]
 #[path = "../rcu/grace.rs"]
-mod grace;
+pub mod grace;
 
 use grace::{Epoch, Progress, Seen};
 

@@ -16,10 +16,10 @@ use crate::wq::Barrier;
 
 thread_local! {
     /// All threads of a model are one thread of the system's.
-    static POOL: RefCell<Pool> = RefCell::new(PoolConfig::new("model", 64).build().unwrap().claim());
+    pub static POOL: RefCell<Pool> = RefCell::new(PoolConfig::new("model", 64).build().unwrap().claim());
 }
 
-fn mbuf(number: u8) -> Mbuf {
+pub fn mbuf(number: u8) -> Mbuf {
     POOL.with_borrow_mut(|pool| pool.copy_from(&[number]).expect("a model holds few"))
 }
 

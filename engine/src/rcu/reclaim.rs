@@ -160,6 +160,7 @@ impl Reclaim {
         self.retire(Object::Owned(object), bytes);
     }
 
+    #[cfg_attr(loom, allow(dead_code, reason = "models keep what they retire"))]
     pub fn retire_shared(&self, object: Shared, bytes: usize) {
         self.retire(Object::Shared(object), bytes);
     }

@@ -1,7 +1,6 @@
 //! How a call ended, and the cell that says so once.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use crate::sync::{AtomicU64, Ordering};
 use crate::{Completion, NetError, Timeout};
 
 /// How a call ended, as its user sees it.

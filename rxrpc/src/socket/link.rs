@@ -16,7 +16,7 @@
 //! A core is the notifier of receive queues and the looker of its own work. On both sides its barrier is the one that it has
 //! anyway at the end of a burst; a thread has its own.
 
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use crate::sync::{AtomicBool, Ordering, fence};
 
 /// See the module.
 #[derive(Default)]

@@ -30,6 +30,8 @@ mod error;
 mod inline;
 mod link;
 mod message;
+#[cfg(all(test, loom))]
+mod models;
 mod peer_cell;
 mod rx_engine;
 mod rx_socket;
