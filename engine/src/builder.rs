@@ -11,7 +11,8 @@ use pmd::{Clock, Hugepages, OpenOptions, PoolConfig, PoolSeed, Port, Queue, STRI
 use crate::control::{Limits, Sockets};
 use crate::core::{Core, CoreSeed};
 use crate::cx::CoreState;
-use crate::engine::{CoreView, Engine};
+use crate::engine::Engine;
+use crate::figures::{CoreView, Figures};
 use crate::handler::{CoreInfo, Handler};
 use crate::ledger::CoreCounters;
 use crate::owner::HashKeys;
@@ -236,14 +237,10 @@ impl Builder {
         let sockets = Sockets::new(number, keys, wires.links, self.limits(cpus.len()), addresses)
             .map_err(|source| StartError::Table { sockets_max, source })?;
         let sockets = Arc::new(sockets);
-        let mut engine = Engine {
-            name: self.name,
-            sockets,
-            commands: wires.commands,
-            views,
-            ports: Mutex::new(ports),
-            exits: Vec::new(),
-        };
+        let figures =
+            Figures { name: self.name, cores: views, ports: Mutex::new(ports), sockets: sockets.clone() };
+        let mut engine =
+            Engine { sockets, commands: wires.commands, figures: Arc::new(figures), exits: Vec::new() };
         let make = Arc::new(Mutex::new(make));
         let (ready, started) = mpsc::channel();
         let parts = pools
@@ -263,7 +260,7 @@ impl Builder {
             };
             let make = make.clone();
             let seed = CoreSeed {
-                name: format!("{}/core-{core}", engine.name),
+                name: format!("{}/core-{core}", engine.figures.name),
                 make: Box::new(move |now| {
                     (make.lock().unwrap_or_else(PoisonError::into_inner))(CoreInfo { now, ..info })
                 }),
@@ -274,7 +271,7 @@ impl Builder {
                     queues,
                     peers,
                     self.pool_buffers,
-                    engine.views[core].counters.clone(),
+                    engine.figures.cores[core].counters.clone(),
                     &engine.sockets,
                 ),
                 pool,

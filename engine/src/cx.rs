@@ -47,8 +47,6 @@ pub(crate) struct CoreState {
     pub token: CoreToken,
     pub touched: ArrayVec<SocketId, TOUCHED_MAX>,
     pub counters: Arc<CoreCounters>,
-    /// Bytes of buffers ever pushed on socket queues by this core.
-    pub queued: u64,
     /// Buffers of the pool that sockets may not hold: they keep receiving alive.
     pub reserve: usize,
     /// Whether the pool is above its reserve, looked up once a turn.
@@ -76,7 +74,6 @@ impl CoreState {
             token,
             touched: ArrayVec::new(),
             counters,
-            queued: 0,
             reserve: pool_buffers / 4,
             above_reserve: true,
         }
@@ -187,14 +184,14 @@ impl<'a> Cx<'a> {
             return Outcome::Dropped(Drop::PoolReserve);
         }
         let weight = crate::socket::weight(&datagram.payload);
-        if !self.sockets.core_budget_allows(state.core, state.queued, weight) {
+        if !self.sockets.core_budget_allows(state.core, state.counters.queued.get(), weight) {
             return Outcome::Dropped(Drop::CoreBudget);
         }
         let Some(mbuf) = crate::udp::pack(datagram) else { return Outcome::Dropped(Drop::NoHeadroom) };
         match socket.push(&mut state.token, mbuf) {
             Err(_) => Outcome::Dropped(Drop::SocketBudget),
             Ok(pushed) => {
-                state.queued = state.queued.wrapping_add(weight);
+                state.counters.queued.add(weight);
                 if pushed == Pushed::First {
                     self.touched(socket.id());
                 }

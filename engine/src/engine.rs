@@ -3,15 +3,15 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pmd::{LinkState, PoolStats, Port, PortInfo, PortStats};
+use pmd::{PoolStats, PortInfo};
 
 use crate::control::{BindError, CommandSender, Op, SocketHandle, Sockets};
+use crate::figures::{EngineStats, Figures, Viewer};
 use crate::handler::Handler;
-use crate::ledger::{CoreCounters, Ledger};
 use crate::poll::Exit;
 use crate::start_error::StartError;
 use crate::udp::UdpHandler;
@@ -22,26 +22,17 @@ const HOMECOMING: Duration = Duration::from_secs(1);
 /// A running engine: cores that poll ports, and the sockets bound on them. Dropping it stops it; [`shutdown`](Self::shutdown) also
 /// reports.
 pub struct Engine<H: Handler = UdpHandler> {
-    pub(crate) name: String,
     pub(crate) sockets: Arc<Sockets>,
     pub(crate) commands: Vec<CommandSender<H::Command>>,
-    pub(crate) views: Vec<CoreView>,
-    pub(crate) ports: Mutex<Vec<Box<dyn Port>>>,
+    pub(crate) figures: Arc<Figures>,
     /// Behind locks that only stopping takes, so that threads may share the engine.
     pub(crate) exits: Vec<std::sync::Mutex<Receiver<Exit>>>,
-}
-
-/// What other threads see of a core.
-pub(crate) struct CoreView {
-    pub cpu: usize,
-    pub counters: Arc<CoreCounters>,
-    pub pool: PoolStats,
 }
 
 impl<H: Handler> Engine<H> {
     /// How many cores it has.
     pub fn cores(&self) -> usize {
-        self.views.len()
+        self.figures.cores.len()
     }
 
     /// The way to tell a core's handler something.
@@ -83,33 +74,17 @@ impl<H: Handler> Engine<H> {
 
     /// What the ports are, in the order they were given.
     pub fn ports(&self) -> Vec<PortInfo> {
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|port| port.info()).collect()
+        self.figures.ports().iter().map(|port| port.info()).collect()
     }
 
     /// All figures, now.
     pub fn stats(&self) -> EngineStats {
-        let cores = self.views.iter().enumerate().map(|(core, view)| CoreStats {
-            core,
-            cpu: view.cpu,
-            ledger: view.counters.snapshot(),
-            turns: view.counters.turns.get(),
-            busy_turns: view.counters.busy_turns.get(),
-            sleeps: view.counters.sleeps.get(),
-            buffers: view.pool.capacity(),
-            buffers_in_use: view.pool.in_use(),
-        });
-        let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
-        let ports = ports.iter().map(|port| PortView {
-            url: port.info().url,
-            link: port.link(),
-            stats: port.stats(),
-        });
-        EngineStats {
-            name: self.name.clone(),
-            cores: cores.collect(),
-            ports: ports.collect(),
-            sockets: self.sockets.open(),
-        }
+        self.figures.read()
+    }
+
+    /// Reads the figures from other threads, for as long as the engine runs.
+    pub fn viewer(&self) -> Viewer {
+        Viewer::new(&self.figures)
     }
 
     /// Waits until every core is built, or says which one failed.
@@ -138,7 +113,7 @@ impl<H: Handler> Engine<H> {
             sockets,
             table_entries,
             panics,
-            pools: self.views.iter().map(|view| view.pool.clone()).collect(),
+            pools: self.figures.cores.iter().map(|view| view.pool.clone()).collect(),
         }
     }
 
@@ -203,62 +178,6 @@ impl Binder {
     pub fn owner(&self, local: SocketAddr, peer: SocketAddr) -> usize {
         self.sockets.ownership.owner(local, peer)
     }
-}
-
-/// The figures of an engine.
-#[derive(Clone, Debug)]
-pub struct EngineStats {
-    /// Its name.
-    pub name: String,
-    /// By core.
-    pub cores: Vec<CoreStats>,
-    /// By port.
-    pub ports: Vec<PortView>,
-    /// Open sockets.
-    pub sockets: usize,
-}
-
-impl EngineStats {
-    /// The sum of the cores' ledgers.
-    pub fn ledger(&self) -> Ledger {
-        let mut sum = Ledger::default();
-        for core in &self.cores {
-            sum.merge(&core.ledger);
-        }
-        sum
-    }
-}
-
-/// The figures of a core.
-#[derive(Clone, Debug)]
-pub struct CoreStats {
-    /// Its number.
-    pub core: usize,
-    /// The CPU whose polling thread runs it.
-    pub cpu: usize,
-    /// What became of every frame.
-    pub ledger: Ledger,
-    /// Turns of the loop.
-    pub turns: u64,
-    /// Turns with something to do.
-    pub busy_turns: u64,
-    /// Times it slept.
-    pub sleeps: u64,
-    /// Buffers of its pool.
-    pub buffers: usize,
-    /// Of these, not in the pool now.
-    pub buffers_in_use: usize,
-}
-
-/// A port, as seen now.
-#[derive(Clone, Debug)]
-pub struct PortView {
-    /// As it was opened.
-    pub url: String,
-    /// Whether frames can pass.
-    pub link: LinkState,
-    /// What it did.
-    pub stats: PortStats,
 }
 
 /// What was left when an engine stopped.

@@ -44,6 +44,8 @@ pub(crate) struct CoreCounters {
     pub refusal_names: &'static [&'static str],
     pub sent: Counter,
     pub tx_drops: [Counter; Drop::COUNT],
+    /// Bytes of buffers ever pushed on socket queues.
+    pub queued: Counter,
     pub turns: Counter,
     pub busy_turns: Counter,
     pub sleeps: Counter,
@@ -64,6 +66,7 @@ impl CoreCounters {
             refusal_names,
             sent: Default::default(),
             tx_drops: std::array::from_fn(|_| Counter::default()),
+            queued: Default::default(),
             turns: Default::default(),
             busy_turns: Default::default(),
             sleeps: Default::default(),

@@ -12,7 +12,7 @@ use engine::{Instant, Mbuf, Pool, Steering};
 use crate::locals::Locals;
 use crate::{
     BeginError, CallError, CallId, CallOptions, Completion, Endpoint, Event, ListenError, LocalId, Recv,
-    ServiceConfig, Target,
+    ServiceConfig, SharedCall, Target,
 };
 
 /// A user of the endpoint that runs on its core.
@@ -48,6 +48,12 @@ pub trait App: 'static {
 
     /// When `expire` is wanted next, should nothing happen before. May be early, never late.
     fn next_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    /// The name of what threads share of a call, for views; `None`: nothing, the call is the app's alone.
+    fn shared_call(&self, call: CallId) -> Option<SharedCall> {
+        let _ = call;
         None
     }
 }

@@ -321,14 +321,16 @@ impl Call {
         }
     }
 
-    pub fn view(&self) -> CallView {
+    pub fn view(&self, local_addr: SocketAddr) -> CallView {
         CallView {
             id: self.id,
             user: self.user,
+            shared: None,
             role: self.role,
             state: self.state(),
             completion: self.completion,
             local: self.local,
+            local_addr,
             peer: self.addr,
             service: self.service,
             conn: self.conn,
@@ -336,6 +338,9 @@ impl Call {
             cid: self.cid,
             number: self.number,
             began: self.deadlines.began,
+            tx_first: self.send.first(),
+            rx_next: self.recv.next(),
+            receive_window: (self.ack.edge.wrapping_add(1)).saturating_sub(self.recv.next()),
             unsent_packets: self.send.unsent(),
             unacked_packets: self.send.outstanding(),
             congestion_window: self.congestion.window(),

@@ -129,11 +129,12 @@ impl Conn {
         ConnKey::new(self.role, self.local, self.addr, self.epoch, self.cid)
     }
 
-    pub fn view(&self) -> ConnView {
+    pub fn view(&self, local_addr: SocketAddr) -> ConnView {
         ConnView {
             id: self.id,
             role: self.role,
             local: self.local,
+            local_addr,
             peer: self.addr,
             epoch: self.epoch,
             cid: self.cid.0,

@@ -11,8 +11,8 @@ use std::thread::{self, Thread};
 
 use engine::{BindError, CommandSender, Engine, SocketHandle};
 
-use crate::handler::{RxCommand, RxHandler};
-use crate::{App, Endpoint};
+use crate::handler::{Look, RxCommand, RxHandler};
+use crate::{App, Endpoint, RxViewer};
 
 /// Lets a control thread wait until every core has done something, or will never do it.
 ///
@@ -139,6 +139,9 @@ pub trait RxControl {
         look: impl FnOnce(&Endpoint) -> R + Send + 'static,
     ) -> Option<R>;
 
+    /// Looks at the cores from other threads, page by page, for as long as the engine runs.
+    fn rx_viewer(&self) -> RxViewer;
+
     /// Opens a local address on every core; [`App::opened`] runs on each of them before this returns.
     ///
     /// Must not be called on a polling thread: it waits for the cores.
@@ -195,12 +198,16 @@ impl<A: App> RxControl for Engine<RxHandler<A>> {
         look: impl FnOnce(&Endpoint) -> R + Send + 'static,
     ) -> Option<R> {
         let (seen, result) = mpsc::sync_channel(1);
-        let look = Box::new(move |endpoint: &Endpoint| {
+        let look = Box::new(move |core: Look<'_>| {
             // Fails only if nobody waits for it any more.
-            let _ = seen.try_send(look(endpoint));
+            let _ = seen.try_send(look(core.endpoint));
         });
         self.commands(core).send(RxCommand::Inspect(look)).ok()?;
         result.recv().ok()
+    }
+
+    fn rx_viewer(&self) -> RxViewer {
+        RxViewer::new(self.viewer(), (0..self.cores()).map(|core| self.commands(core)))
     }
 
     fn open(&self, addr: SocketAddr) -> Result<OpenLocal<A::Command>, OpenError> {

@@ -371,20 +371,17 @@ impl Endpoint {
 
     /// All calls.
     pub fn calls(&self) -> impl Iterator<Item = CallView> {
-        self.calls.iter().map(|(_, call)| call.view())
+        self.calls.iter().map(|(_, call)| call.view(self.addr_of(call.local)))
     }
 
     /// All connections.
     pub fn conns(&self) -> impl Iterator<Item = ConnView> {
-        self.conns.iter().map(|(_, conn)| conn.view())
+        self.conns.iter().map(|(_, conn)| conn.view(self.addr_of(conn.local)))
     }
 
     /// All peers.
     pub fn peers(&self) -> impl Iterator<Item = PeerView> {
-        let config = &self.shared.config;
-        self.peers
-            .iter()
-            .map(|(id, peer)| peer.view(id, peer.rtt.rto(config.initial_rto, config.min_rto, config.max_rto)))
+        self.peers.iter().map(|(id, peer)| self.peer_view(id, peer))
     }
 
     /// All local addresses.
@@ -394,7 +391,7 @@ impl Endpoint {
 
     /// One call.
     pub fn call(&self, call: CallId) -> Option<CallView> {
-        self.calls.get(call).map(Call::view)
+        self.calls.get(call).map(|call| call.view(self.addr_of(call.local)))
     }
 
     /// The counters.

@@ -10,7 +10,7 @@ use engine::{BURST, Cx, Datagram, Handler, Instant, Mbuf, Outcome, Socket};
 
 use crate::control::Done;
 use crate::locals::{Local, Locals};
-use crate::{App, Endpoint, EndpointConfig, NetError, Rx, RxDrop};
+use crate::{App, CallId, Endpoint, EndpointConfig, NetError, Rx, RxDrop, SharedCall};
 
 /// Events an app is given in one turn; what is left is the next turn's.
 pub const EVENTS_PER_TURN: usize = 256;
@@ -41,8 +41,17 @@ pub enum RxCommand<C> {
     App(C),
 }
 
-/// What a view wants of an endpoint.
-pub type Inspect = Box<dyn FnOnce(&Endpoint) + Send>;
+/// What a view wants of a core.
+pub type Inspect = Box<dyn FnOnce(Look<'_>) + Send>;
+
+/// What a view may look at, on the core and between two packets: nothing is half done, and nothing is freed meanwhile.
+#[derive(Clone, Copy)]
+pub struct Look<'a> {
+    /// The protocol's state.
+    pub endpoint: &'a Endpoint,
+    /// The name of what threads share of a call.
+    pub shared: &'a dyn Fn(CallId) -> Option<SharedCall>,
+}
 
 /// Rx on one core: the endpoint, and the app that uses it.
 pub struct RxHandler<A: App> {
@@ -151,7 +160,9 @@ impl<A: App> Handler for RxHandler<A> {
                 self.close(cx, cookie);
                 drop(done);
             }
-            RxCommand::Inspect(look) => look(&self.endpoint),
+            RxCommand::Inspect(look) => {
+                look(Look { endpoint: &self.endpoint, shared: &|call| self.app.shared_call(call) });
+            }
             RxCommand::App(command) => self.with(cx, |app, rx| app.command(rx, command)),
         }
     }

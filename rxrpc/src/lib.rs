@@ -67,6 +67,7 @@ mod stats;
 mod sync;
 mod timer;
 mod transfer;
+mod viewer;
 mod views;
 pub mod wire;
 
@@ -79,11 +80,14 @@ pub use error::{
     BeginError, CallError, Completion, ListenError, LocalError, NetError, RxDrop, Timeout, code,
 };
 pub use event::Event;
-pub use handler::{EVENTS_PER_TURN, RxCommand, RxHandler};
+pub use handler::{EVENTS_PER_TURN, Look, RxCommand, RxHandler};
 pub use id::{BundleId, CallId, ConnId, LocalId, PeerId};
 pub use socket::{
     Call, Client, RxEngine, RxExt, RxSocket, Security, Service, ServiceId, SocketApp, SocketConfig,
 };
 pub use stats::{PACKET_TYPES, RxStats};
 pub use transfer::Recv;
-pub use views::{CallState, CallView, ConnView, LocalView, PeerView, Role};
+pub use viewer::{Page, RxViewer, SharedCall, ViewError};
+pub use views::{
+    CallState, CallView, ConnView, LocalView, PAGE_ROWS, PAGE_SLOTS, PeerView, Role, RxFigures,
+};

@@ -62,7 +62,7 @@ impl Local {
 
     pub fn view(&self, id: LocalId) -> LocalView {
         let services = self.services.iter().map(|service| (service.config, service.charged)).collect();
-        LocalView { id, addr: self.addr, services }
+        LocalView { id, addr: self.addr, conns: self.conns, services }
     }
 }
 

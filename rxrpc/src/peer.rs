@@ -88,10 +88,11 @@ impl Peer {
         takes
     }
 
-    pub fn view(&self, id: PeerId, rto: Duration) -> PeerView {
+    pub fn view(&self, id: PeerId, local_addr: SocketAddr, rto: Duration) -> PeerView {
         PeerView {
             id,
             local: self.local,
+            local_addr,
             peer: self.addr,
             conns: self.refs,
             rtt: self.rtt.smoothed(),

@@ -114,6 +114,24 @@ impl<K: Key, T: Recycle> Slab<K, T> {
             .map(|(index, slot)| (K::new(index as u32, slot.generation), &slot.value))
     }
 
+    /// Shows the objects in use from slot `from` on to `look`, until it has seen `rows` of them or `slots` slots were
+    /// looked at. Returns where to go on; `None`: the table ends there.
+    pub fn page(&self, from: usize, rows: usize, slots: usize, mut look: impl FnMut(K, &T)) -> Option<usize> {
+        let end = from.saturating_add(slots).min(self.slots.len());
+        let mut seen = 0;
+        for (index, slot) in self.slots.iter().enumerate().take(end).skip(from) {
+            if slot.generation.is_multiple_of(2) {
+                continue;
+            }
+            if seen == rows {
+                return Some(index);
+            }
+            look(K::new(index as u32, slot.generation), &slot.value);
+            seen += 1;
+        }
+        (end < self.slots.len()).then_some(end)
+    }
+
     /// The first object in use at or after slot `from`: for walks that change the table on their way.
     pub fn next_from(&self, from: usize) -> Option<K> {
         let index = (from..self.slots.len()).find(|&index| self.slots[index].generation % 2 == 1)?;
@@ -146,5 +164,33 @@ mod tests {
         assert!(thing.0.is_empty() && thing.0.capacity() >= 100);
         assert!(slab.get(first).is_none() && slab.get(second).is_some());
         assert_eq!((first.slot(), slab.len()), (second.slot(), 1));
+    }
+
+    /// The objects that pages of these sizes show, and the most slots that one of them looked at.
+    fn walk(slab: &Slab<CallId, Thing>, rows: usize, slots: usize) -> (Vec<CallId>, usize) {
+        let (mut seen, mut longest, mut from) = (Vec::new(), 0, Some(0));
+        while let Some(at) = from {
+            let before = seen.len();
+            from = slab.page(at, rows, slots, |key, _| seen.push(key));
+            assert!(seen.len() - before <= rows, "a page of more than {rows} rows");
+            longest = longest.max(from.unwrap_or(slab.slots.len()) - at);
+        }
+        (seen, longest)
+    }
+
+    #[test]
+    fn pages_show_each_object_in_use_once_and_look_at_no_more_slots_than_they_may() {
+        let mut slab: Slab<CallId, Thing> = Slab::new(1000);
+        let keys: Vec<_> = (0..1000).map(|_| slab.insert().unwrap().0).collect();
+        // A long stretch of free slots, and single ones.
+        let (gone, stay): (Vec<_>, Vec<_>) =
+            keys.into_iter().partition(|key| (200..900).contains(&key.slot()) || key.slot() % 3 == 0);
+        gone.into_iter().for_each(|key| assert!(slab.remove(key)));
+        for (rows, slots) in [(1, 1), (7, 64), (64, 7), (1000, 1000), (32, 128)] {
+            let (seen, longest) = walk(&slab, rows, slots);
+            assert!(longest <= slots, "{longest} slots in one page of {slots}");
+            assert_eq!(seen, stay, "pages of {rows} rows and {slots} slots");
+        }
+        assert_eq!(slab.page(5000, 1, 1, |_, _| panic!("there is nothing")), None);
     }
 }

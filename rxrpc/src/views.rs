@@ -1,8 +1,10 @@
 //! What people see of an endpoint's objects: plain values, made when somebody looks.
 
-use crate::{CallId, Completion, ConnId, LocalId, PeerId, ServiceConfig};
+use crate::peer::Peer;
+use crate::socket::SocketCallView;
+use crate::{CallId, Completion, ConnId, Endpoint, LocalId, PeerId, RxStats, ServiceConfig};
 use pmd::Instant;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// Which side of a call or connection we are.
@@ -48,6 +50,8 @@ pub struct CallView {
     pub id: CallId,
     /// The user's number for it.
     pub user: u64,
+    /// What threads hold of it, where it belongs to a socket of theirs.
+    pub shared: Option<SocketCallView>,
     /// Client or service.
     pub role: Role,
     /// How far it is.
@@ -56,6 +60,8 @@ pub struct CallView {
     pub completion: Option<Completion>,
     /// The address here.
     pub local: LocalId,
+    /// The same as it is written.
+    pub local_addr: SocketAddr,
     /// The address there.
     pub peer: SocketAddr,
     /// Service id.
@@ -70,6 +76,12 @@ pub struct CallView {
     pub number: u32,
     /// When it began.
     pub began: Instant,
+    /// Sequence number of the first packet that the peer does not have for good.
+    pub tx_first: u32,
+    /// Sequence number that is expected next of the peer.
+    pub rx_next: u32,
+    /// Packets beyond `rx_next` that the peer was told it may send.
+    pub receive_window: u32,
     /// Packets handed over and not sent yet.
     pub unsent_packets: usize,
     /// Packets sent and not acknowledged.
@@ -99,6 +111,8 @@ pub struct ConnView {
     pub role: Role,
     /// The address here.
     pub local: LocalId,
+    /// The same as it is written.
+    pub local_addr: SocketAddr,
     /// The address there.
     pub peer: SocketAddr,
     /// Epoch.
@@ -128,6 +142,8 @@ pub struct PeerView {
     pub id: PeerId,
     /// The address here that it talks to.
     pub local: LocalId,
+    /// The same as it is written.
+    pub local_addr: SocketAddr,
     /// Its address.
     pub peer: SocketAddr,
     /// Connections with it.
@@ -159,6 +175,84 @@ pub struct LocalView {
     pub id: LocalId,
     /// The address.
     pub addr: SocketAddr,
+    /// Connections on it.
+    pub conns: usize,
     /// What it offers: each service with the accepts charged.
     pub services: Vec<(ServiceConfig, usize)>,
 }
+
+/// How many there are on one core, and what they did.
+#[derive(Clone, Debug)]
+pub struct RxFigures {
+    /// Calls.
+    pub calls: usize,
+    /// Connections.
+    pub conns: usize,
+    /// Remote addresses.
+    pub peers: usize,
+    /// Local addresses.
+    pub locals: usize,
+    /// Buffers that wait for readers.
+    pub unread_buffers: usize,
+    /// Buffers that wait to be sent or acknowledged.
+    pub send_buffers: usize,
+    /// The counters.
+    pub stats: RxStats,
+}
+
+/// Rows of a page at most: what a core writes down between two packets.
+pub const PAGE_ROWS: usize = 32;
+/// Table slots that a core looks at for a page at most.
+pub const PAGE_SLOTS: usize = 128;
+
+/// Objects of an endpoint page by page: each call looks at a bounded part of a table and pushes at most [`PAGE_ROWS`]
+/// rows; into a vector with so much room it allocates nothing (but a local's list of services). `from` is 0 or what the call before returned;
+/// `None` is the end. What comes and goes between two pages is seen or not; what is there all along is seen once.
+impl Endpoint {
+    /// Calls.
+    pub fn calls_page(&self, from: usize, rows: &mut Vec<CallView>) -> Option<usize> {
+        self.calls.page(from, PAGE_ROWS, PAGE_SLOTS, |_, call| rows.push(call.view(self.addr_of(call.local))))
+    }
+
+    /// Connections.
+    pub fn conns_page(&self, from: usize, rows: &mut Vec<ConnView>) -> Option<usize> {
+        self.conns.page(from, PAGE_ROWS, PAGE_SLOTS, |_, conn| rows.push(conn.view(self.addr_of(conn.local))))
+    }
+
+    /// Remote addresses.
+    pub fn peers_page(&self, from: usize, rows: &mut Vec<PeerView>) -> Option<usize> {
+        self.peers.page(from, PAGE_ROWS, PAGE_SLOTS, |id, peer| rows.push(self.peer_view(id, peer)))
+    }
+
+    /// Local addresses.
+    pub fn locals_page(&self, from: usize, rows: &mut Vec<LocalView>) -> Option<usize> {
+        self.locals.page(from, PAGE_ROWS, PAGE_SLOTS, |id, local| rows.push(local.view(id)))
+    }
+
+    /// How many there are.
+    pub fn figures(&self) -> RxFigures {
+        let (unread_buffers, send_buffers) = self.buffers_held();
+        RxFigures {
+            calls: self.calls.len(),
+            conns: self.conns.len(),
+            peers: self.peers.len(),
+            locals: self.locals.len(),
+            unread_buffers,
+            send_buffers,
+            stats: self.stats().clone(),
+        }
+    }
+
+    /// The address of a local, while anything refers to it.
+    pub(crate) fn addr_of(&self, local: LocalId) -> SocketAddr {
+        self.locals.get(local).map_or(UNKNOWN, |local| local.addr)
+    }
+
+    pub(crate) fn peer_view(&self, id: PeerId, peer: &Peer) -> PeerView {
+        let config = self.config();
+        let rto = peer.rtt.rto(config.initial_rto, config.min_rto, config.max_rto);
+        peer.view(id, self.addr_of(peer.local), rto)
+    }
+}
+
+const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);

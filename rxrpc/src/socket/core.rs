@@ -23,7 +23,7 @@ use super::inline::{InlineCall, Spares};
 use super::settle::Touched;
 use super::socket_table::SocketTable;
 use crate::control::Done;
-use crate::{App, BeginError, CallId, Completion, Event, LocalId, Rx, code};
+use crate::{App, BeginError, CallId, Completion, Event, LocalId, Rx, SharedCall, code};
 
 /// What threads tell a core.
 pub enum SocketCommand {
@@ -439,6 +439,13 @@ impl Slot {
 
 impl App for SocketApp {
     type Command = SocketCommand;
+
+    fn shared_call(&self, call: CallId) -> Option<SharedCall> {
+        match self.calls.get(call.slot())? {
+            Slot::Threads(tenant) if tenant.id == call => Some(SharedCall(tenant.half.name())),
+            _ => None,
+        }
+    }
 
     fn command(&mut self, rx: &mut Rx<'_>, command: SocketCommand) {
         match command {

@@ -22,7 +22,7 @@ use super::service::Service;
 use super::socket_table::SocketTable;
 use super::views::SocketCallView;
 use crate::handler::RxHandler;
-use crate::{EndpointConfig, RxControl};
+use crate::{EndpointConfig, RxControl, RxViewer};
 
 /// Starts engines that speak Rx.
 pub trait RxExt {
@@ -90,6 +90,12 @@ impl RxEngine {
     /// Its Rx sockets.
     pub fn rx(&self) -> RxApi<'_> {
         RxApi { engine: &self.engine, api: &self.api }
+    }
+
+    /// Looks at its cores and at what threads share of calls, from other threads, for as long as it runs.
+    pub fn rx_viewer(&self) -> RxViewer {
+        let tables = self.api.cores.iter().map(|core| Arc::downgrade(&core.table));
+        self.engine.rx_viewer().with_shared(tables)
     }
 
     /// Stops the engine and reports what was left. Whoever waits on a socket or call is told that it was shut down.

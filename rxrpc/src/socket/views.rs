@@ -2,7 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::call_shared::{CallPeer, CallShared};
+use engine::rcu::pin;
+
+use super::call_shared::{CallName, CallPeer, CallShared};
 use super::call_table::CallTable;
 use super::completion::CallEnd;
 
@@ -35,6 +37,16 @@ impl CallTable {
         let mut views = Vec::new();
         self.for_each(|call| views.extend(view(call)));
         views
+    }
+}
+
+impl CallTable {
+    /// What threads share of the call of this name; `None`: it was cleaned up. For views, under a pin of the looking thread.
+    pub(crate) fn view(&self, name: CallName) -> Option<SocketCallView> {
+        let pin = pin();
+        let call = self.get(name, pin.guard())?;
+        // It may have become another call meanwhile; then the name says so.
+        view(call).filter(|_| call.name() == name)
     }
 }
 
