@@ -88,6 +88,4 @@ pub use socket::{
 pub use stats::{PACKET_TYPES, RxStats};
 pub use transfer::Recv;
 pub use viewer::{Page, RxViewer, SharedCall, ViewError};
-pub use views::{
-    CallState, CallView, ConnView, LocalView, PAGE_ROWS, PAGE_SLOTS, PeerView, Role, RxFigures,
-};
+pub use views::{CallState, CallView, ConnView, LocalView, PAGE_ROWS, PAGE_SLOTS, PeerView, Role, RxFigures};

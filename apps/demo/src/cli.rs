@@ -2,6 +2,7 @@
 
 use crate::{Demo, DemoConfig, DemoError, Ending};
 use cli::{Exit, Live};
+use control::Sources;
 use rxperf::Latency;
 use std::process::ExitCode;
 use std::thread::sleep;
@@ -41,6 +42,9 @@ pub struct Args {
     /// Bytes that a call receives
     #[arg(long, value_name = "N", default_value_t = 1024)]
     reply_bytes: u32,
+
+    #[command(flatten)]
+    control: control::ServeArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -74,7 +78,12 @@ pub fn run(args: Args) -> ExitCode {
         Ok(demo) => demo,
         Err(error) => return exit_for(&error).because("demo", error),
     };
+    let control = match args.control.serve("demo", Sources::new("demo", demo.rx_viewers())) {
+        Ok(control) => control,
+        Err(error) => return Exit::Environment.because("demo", error),
+    };
     play(&mut demo, Duration::from_secs(args.seconds), args.json);
+    drop(control);
     let ending = demo.finish();
     report(&ending, args.json);
     if ending.holds() { Exit::Ok.into() } else { Exit::Failed.into() }

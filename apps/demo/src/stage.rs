@@ -5,6 +5,7 @@ use gateway::config::{Config, ConfigError};
 use gateway::{Gateway, GatewayHandle};
 use rxperf::load::{LoadConfig, Tally};
 use rxperf::{LoadRun, RunError, ServiceRun, Summary, Verify, Work};
+use rxrpc::RxViewer;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -111,6 +112,12 @@ impl Demo {
             .address("192.0.2.2/24");
         let load = LoadRun::start(engine, 1, config.buffers(), load_config(config))?;
         Ok(Self { load, gateway, services })
+    }
+
+    /// Looks at its engines from other threads: the gateway's, the load's, the services'.
+    pub fn rx_viewers(&self) -> Vec<RxViewer> {
+        let services = self.services.iter().map(ServiceRun::rx_viewer);
+        [self.gateway.rx_viewer(), self.load.rx_viewer()].into_iter().chain(services).collect()
     }
 
     /// Begins to call.

@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use cli::Exit;
+use control::Sources;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -39,6 +40,10 @@ pub struct Args {
     /// Seconds between two looks at the figures; 0: none
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub interval: u64,
+
+    /// How it can be looked into.
+    #[command(flatten)]
+    pub control: control::ServeArgs,
 }
 
 /// Runs it until SIGTERM or SIGINT.
@@ -59,8 +64,13 @@ pub fn run(args: Args) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return Exit::Environment.because("gateway", error),
     };
-    match Gateway::start(config, Vec::new()) {
-        Ok(gateway) => serve(gateway, &args, &mut signals),
+    let gateway = match Gateway::start(config, Vec::new()) {
+        Ok(gateway) => gateway,
+        Err(error) => return Exit::Environment.because("gateway", error),
+    };
+    // Served until the closing report: a drain can be watched.
+    match args.control.serve("gateway", Sources::new("gateway", [gateway.rx_viewer()])) {
+        Ok(_control) => serve(gateway, &args, &mut signals),
         Err(error) => Exit::Environment.because("gateway", error),
     }
 }

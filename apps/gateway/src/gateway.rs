@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use engine::{CoreInfo, Engine, EngineStats};
 use pmd::Port;
-use rxrpc::{ClientPorts, OpenError, OpenLocal, RxControl, RxHandler};
+use rxrpc::{ClientPorts, OpenError, OpenLocal, RxControl, RxHandler, RxViewer};
 use serde::Serialize;
 
 use crate::app::{Command, GatewayApp, endpoint_config};
@@ -131,6 +131,11 @@ impl GatewayHandle {
     /// The engine's own figures.
     pub fn engine_stats(&self) -> EngineStats {
         self.engine.stats()
+    }
+
+    /// Looks at its engine from other threads.
+    pub fn rx_viewer(&self) -> RxViewer {
+        self.engine.rx_viewer()
     }
 
     /// How long the configuration lets calls in progress go on.

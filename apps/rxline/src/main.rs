@@ -20,6 +20,8 @@ enum Command {
     Gateway(gateway::cli::Args),
     Rxperf(rxperf::cli::Args),
     Rxdebug(rxdebug::cli::Args),
+    Rx(inspect::rx::Args),
+    Top(inspect::top::Args),
 }
 
 fn main() -> ExitCode {
@@ -28,6 +30,8 @@ fn main() -> ExitCode {
         Command::Gateway(args) => gateway::cli::run(args),
         Command::Rxperf(args) => rxperf::cli::run(args),
         Command::Rxdebug(args) => rxdebug::cli::run(args),
+        Command::Rx(args) => inspect::rx::run(args),
+        Command::Top(args) => inspect::top::run(args),
     }
 }
 

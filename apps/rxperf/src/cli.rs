@@ -4,6 +4,7 @@ use crate::load::LoadConfig;
 use crate::{Latency, LoadRun, Op, RunError, ServiceRun, UDP_PORT, Verify, Work, summary};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use cli::{Exit, Live};
+use control::Sources;
 use engine::{Builder, Engine, IpNet};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -90,6 +91,9 @@ struct ServerArgs {
     /// Figures on stdout, as one JSON object a second
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    control: control::ServeArgs,
 }
 
 /// What a call does.
@@ -180,7 +184,7 @@ struct ClientArgs {
 pub fn run(args: Args) -> ExitCode {
     let done = match args.command {
         Command::Server(args) => server(&args),
-        Command::Client(args) => client(&args),
+        Command::Client(args) => client(&args).map_err(Failure::from),
     };
     done.map_or_else(
         |error| {
@@ -189,6 +193,21 @@ pub fn run(args: Args) -> ExitCode {
         },
         ExitCode::from,
     )
+}
+
+/// Why a command could not run.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error(transparent)]
+    Control(#[from] control::ServeError),
+}
+
+impl Failure {
+    fn is_usage(&self) -> bool {
+        matches!(self, Failure::Run(error) if error.is_usage())
+    }
 }
 
 /// Set once SIGINT or SIGTERM has come.
@@ -200,11 +219,13 @@ fn interrupted() -> Arc<AtomicBool> {
     flag
 }
 
-fn server(args: &ServerArgs) -> Result<Exit, RunError> {
+fn server(args: &ServerArgs) -> Result<Exit, Failure> {
     let interrupted = interrupted();
     let listen = args.listen.unwrap_or(SocketAddr::new(args.port.address.addr(), UDP_PORT));
     let builder = args.port.builder("rxperf server");
     let service = ServiceRun::start(builder, args.port.core_count(), args.port.buffers, &[listen])?;
+    let _control =
+        args.control.serve("rxperf-server", Sources::new("rxperf server", [service.rx_viewer()]))?;
     let mut live = Live::new(args.json);
     live.show(&format!("serving rxperf on {listen}"));
     let started = Instant::now();

@@ -5,7 +5,7 @@ use crate::load::{Load, LoadCommand, LoadConfig, LoadFigures, Tally};
 use crate::service::{PerfService, ServiceFigures};
 use crate::summary::Summary;
 use engine::{Builder, Engine, StartError};
-use rxrpc::{ClientPorts, EndpointConfig, OpenError, OpenLocal, RxControl, RxHandler};
+use rxrpc::{ClientPorts, EndpointConfig, OpenError, OpenLocal, RxControl, RxHandler, RxViewer};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -78,6 +78,11 @@ impl ServiceRun {
         Ok(Self { listeners, engine, figures })
     }
 
+    /// Looks at its engine from other threads.
+    pub fn rx_viewer(&self) -> RxViewer {
+        self.engine.rx_viewer()
+    }
+
     /// The sum over all cores of one of the figures.
     pub fn sum(&self, figure: impl Fn(&ServiceFigures) -> &Counter) -> u64 {
         self.figures.iter().map(|figures| figure(figures).get()).sum()
@@ -132,6 +137,11 @@ impl LoadRun {
         let clients = engine.open_clients().map_err(RunError::Clients)?;
         let spare = (0..cores).map(|_| Some(Box::default())).collect();
         Ok(Self { clients, engine, figures, spare, total: Tally::default(), started: None })
+    }
+
+    /// Looks at its engine from other threads.
+    pub fn rx_viewer(&self) -> RxViewer {
+        self.engine.rx_viewer()
     }
 
     fn tell(&self, command: impl Fn() -> LoadCommand) {

@@ -43,7 +43,9 @@ mod views;
 
 pub use self::core::{Charge, SocketApp, SocketCommand};
 pub use call::Call;
+pub(crate) use call_shared::CallName;
 pub use call_shared::{CallPeer, SocketId};
+pub(crate) use call_table::CallTable;
 pub use client::Client;
 pub use completion::CallEnd;
 pub use config::SocketConfig;
@@ -53,8 +55,6 @@ pub use message::Message;
 pub use rx_engine::{IntoAddr, RxApi, RxEngine, RxExt};
 pub use rx_socket::RxSocket;
 pub use service::{InlineServing, Service};
-pub(crate) use call_shared::CallName;
-pub(crate) use call_table::CallTable;
 pub use views::SocketCallView;
 
 /// The number of a service: what a call is for. 147 is rxperf's, 52 the AFS volume location database's.
