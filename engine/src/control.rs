@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -269,6 +270,18 @@ impl Sockets {
         });
     }
 
+    /// Exchanges a socket's wait queue, unless it is closed: `close` takes the queue away for good.
+    fn graft(&self, socket: &Socket, wq: Arc<SocketWq>) -> bool {
+        let _writers = self.writers();
+        // Inside a read section nobody waits at the cap on retired memory: not under this mutex.
+        let _pin = rcu::pin();
+        let open = !socket.is_closed();
+        if open {
+            socket.graft(wq);
+        }
+        open
+    }
+
     /// Closes every socket and refuses new ones.
     pub fn stop(self: &Arc<Self>) {
         self.writers().stopped = true;
@@ -284,6 +297,13 @@ impl Sockets {
     pub fn entries(&self) -> usize {
         self.table.entries()
     }
+}
+
+/// How a wait on a queue ended.
+enum Wait<R> {
+    Over(R),
+    /// The socket has another queue now.
+    Elsewhere,
 }
 
 /// A bound socket, for the thread that bound it. Dropping it closes the socket.
@@ -315,12 +335,51 @@ impl SocketHandle {
 
     /// Blocks until `condition` yields something, the socket is closed, or `deadline` passes (`None` then).
     pub fn wait<R>(&self, deadline: Option<Instant>, mut condition: impl FnMut() -> Option<R>) -> Option<R> {
-        let wq = self.wq()?;
-        wq.wait(deadline, || match condition() {
-            Some(result) => Some(Some(result)),
-            None => self.socket.is_closed().then_some(None),
-        })
-        .flatten()
+        loop {
+            let wq = self.wq()?;
+            let ended = wq.wait(deadline, || match condition() {
+                Some(result) => Some(Wait::Over(Some(result))),
+                None if self.socket.is_closed() => Some(Wait::Over(None)),
+                None => self.has_left(&wq).then_some(Wait::Elsewhere),
+            })?;
+            if let Wait::Over(result) = ended {
+                return result;
+            }
+        }
+    }
+
+    /// The asynchronous form; ready with `None` once the socket is closed.
+    pub fn poll<R>(&self, cx: &mut Context<'_>, mut condition: impl FnMut() -> Option<R>) -> Poll<Option<R>> {
+        loop {
+            let Some(wq) = self.wq() else { return Poll::Ready(condition()) };
+            let polled = wq.poll(cx, || match condition() {
+                Some(result) => Some(Wait::Over(Some(result))),
+                None => self.has_left(&wq).then_some(Wait::Elsewhere),
+            });
+            match polled {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Wait::Over(result)) => return Poll::Ready(result),
+                Poll::Ready(Wait::Elsewhere) => {}
+            }
+        }
+    }
+
+    /// Asks for one signal on the wait queue's eventfd, at once if `condition` holds or the queue is the socket's no more.
+    pub(crate) fn arm_event(&self, condition: impl FnOnce() -> bool) {
+        if let Some(wq) = self.wq() {
+            wq.arm_event(|| condition() || self.has_left(&wq));
+        }
+    }
+
+    /// Whether the socket has another wait queue now, or none.
+    fn has_left(&self, wq: &Arc<SocketWq>) -> bool {
+        !self.socket.wq_cell().holds(wq)
+    }
+
+    /// Has the socket's wakers use `wq` from here on; whoever waits moves along. Several sockets may share one queue, so that one thread or
+    /// task waits for all of them. An eventfd belongs to its queue: ask the new one for its own. False: the socket is closed.
+    pub fn graft(&self, wq: Arc<SocketWq>) -> bool {
+        self.sockets.graft(&self.socket, wq)
     }
 
     /// Closes the socket: no core finds it any more, who waits is told, what it held is freed after a grace period. Does not wait.

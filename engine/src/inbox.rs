@@ -7,7 +7,7 @@ use crate::cx::{CoreState, Cx, HandOver};
 use crate::handler::Handler;
 use crate::ring::{Outlet, WakeOnDrop};
 use crate::stats::Drop;
-use crate::wq::Barrier;
+use crate::wq::{Barrier, Event};
 
 /// Of each kind of message, how many a turn takes.
 const INBOX_BURST: usize = 64;
@@ -87,7 +87,7 @@ impl<C> CoreInbox<C> {
             let Some(mbuf) = cx.pool.alloc() else { break };
             let _ = self.credits.push(mbuf);
         }
-        self.credits_wq.0.wake(cx.guard, &Barrier::publish());
+        self.credits_wq.0.notify(Event::Writable, cx.guard, &Barrier::publish());
     }
 }
 

@@ -11,7 +11,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::rcu::ReadGuard;
 use crate::sync::{AtomicBool, Mutex, Ordering, UnsafeCell, fence};
-use crate::wq::{Barrier, SocketWq};
+use crate::wq::{Barrier, Event, SocketWq};
 
 /// Wakes a sleeping core. The core: [`prepare`](Self::prepare), look once more for work, block on [`fd`](Self::fd),
 /// [`silence`](Self::silence). Everyone else: publish work, [`ring`](Self::ring).
@@ -149,7 +149,7 @@ impl<T> Outlet<T> {
     #[inline]
     pub fn made_room(&mut self, guard: ReadGuard<'_>) {
         if std::mem::take(&mut self.taken) {
-            self.room.0.wake(guard, &Barrier::publish());
+            self.room.0.notify(Event::Writable, guard, &Barrier::publish());
         }
     }
 }

@@ -7,8 +7,8 @@
 //! A queue costs its header and no memory of its own: datagrams wait linked through their buffers.
 
 use std::net::SocketAddr;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError};
 
 use crossbeam_utils::CachePadded;
 use pmd::{Mbuf, MbufList, STRIDE};
@@ -18,7 +18,7 @@ use crate::ring::Mailbox;
 use crate::stack::NetError;
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, UnsafeCell};
 use crate::table::{Key, Quiesced};
-use crate::wq::{Barrier, SocketWq};
+use crate::wq::{Barrier, Event, SocketWq};
 
 /// Names a socket for as long as the engine runs; resolved under a read guard, where "gone" is `None`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -184,10 +184,19 @@ impl Socket {
 
     /// Takes the wait queue away: later wakers see none and do nothing. Who sleeps is woken.
     pub(crate) fn orphan(&self) {
-        let wq = self.wq.load_owned(crate::rcu::pin().guard());
-        self.wq.replace(None);
-        if let Some(wq) = wq {
-            wq.wake_all();
+        self.exchange_wq(None);
+    }
+
+    /// Publishes another wait queue: later wakers use that one. Who sleeps on the one before is woken, to move.
+    pub(crate) fn graft(&self, wq: Arc<SocketWq>) {
+        self.exchange_wq(Some(wq));
+    }
+
+    fn exchange_wq(&self, wq: Option<Arc<SocketWq>>) {
+        let before = self.wq.load_owned(crate::rcu::pin().guard());
+        self.wq.replace(wq);
+        if let Some(before) = before {
+            before.wake_all();
         }
     }
 
@@ -254,7 +263,9 @@ impl Socket {
     pub(crate) fn wake(&self, token: &mut CoreToken, guard: ReadGuard<'_>, barrier: &Barrier) {
         self.core_side(token).touched = false;
         if let Some(wq) = self.wq.load(guard) {
-            wq.wake(guard, barrier);
+            // Relaxed: written by this core, or by another, which then wakes too.
+            let error = self.has_error.load(Ordering::Relaxed);
+            wq.notify(if error { Event::Error } else { Event::Readable }, guard, barrier);
         }
     }
 

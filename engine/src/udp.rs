@@ -301,9 +301,7 @@ impl UdpSocket {
         if let Some(result) = self.attempt(buffer) {
             return result;
         }
-        if let Some(wq) = self.handle.wq() {
-            wq.arm_event(|| self.handle.socket().is_readable());
-        }
+        self.handle.arm_event(|| self.handle.socket().is_readable());
         Err(RecvError::WouldBlock)
     }
 
@@ -313,10 +311,8 @@ impl UdpSocket {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<Result<(usize, SocketAddr), RecvError>> {
-        match self.handle.wq() {
-            Some(wq) => wq.poll(cx, || self.attempt(buffer)),
-            None => Poll::Ready(self.attempt(buffer).unwrap_or(Err(RecvError::Closed))),
-        }
+        let received = self.handle.poll(cx, || self.attempt(buffer));
+        received.map(|received| received.unwrap_or(Err(RecvError::Closed)))
     }
 
     /// As [`recv_from`](Self::recv_from), as a future.
@@ -343,7 +339,7 @@ impl UdpSocket {
     pub fn event_fd(&self) -> io::Result<OwnedFd> {
         let wq = self.handle.wq().ok_or(io::ErrorKind::NotConnected)?;
         let fd = wq.event_fd()?.try_clone_to_owned()?;
-        wq.arm_event(|| self.handle.socket().is_readable());
+        self.handle.arm_event(|| self.handle.socket().is_readable());
         Ok(fd)
     }
 

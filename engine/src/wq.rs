@@ -8,29 +8,49 @@
 //! | [`Barrier::publish`]              | `fence(SeqCst)`                     |
 //! | test [`SocketWq::has_sleeper`]    | test the condition, sleep if false  |
 //!
-//! The waker takes no lock and runs no locked instruction unless somebody sleeps, and its one barrier serves a whole burst.
-//! Sleepers are threads (a futex), tasks (a `Waker`) and event loops (an eventfd); they pay for joining and leaving.
+//! The waker never waits: it takes no lock, and runs no locked instruction unless somebody sleeps; its one barrier serves a whole burst.
+//! *Threads* sleep on the queue itself (a futex). Others are *listeners*, which are told: tasks (a `Waker`) and event loops (an eventfd)
+//! once each time they ask, callbacks every time. What they are told depends on the [`Event`]:
 //!
-//! Owned by a socket through one RCU pointer, or embedded where the owner's lifetime is fixed.
+//! | event | like Linux's | threads | listeners |
+//! |---|---|---|---|
+//! | [`Readable`](Event::Readable) | WAITD | woken | told unless a thread waits; then when it leaves, as it may leave something behind |
+//! | [`Writable`](Event::Writable) | SPACE | woken | told once after [`ask_space`](SocketWq::ask_space), else not at all |
+//! | [`Error`](Event::Error) | IO | woken | told |
+//! | [`State`](Event::State) | URG | woken | told |
+//!
+//! (Rx and UDP have no urgent data. What is urgent here is that the socket's state changed: it was closed, or its wait queue exchanged.)
+//!
+//! A socket reaches its queue through one RCU pointer, so that it can be orphaned and grafted. Where the owner's lifetime is fixed or the
+//! owner is itself freed by RCU, the queue is embedded by value and needs no freeing of its own: the rings' `room`, an Rx call's halves.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError, TryLockError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::rcu::ReadGuard;
-use crate::sync::{AtomicU32, Futex, Mutex, Ordering, fence};
+use crate::rcu::{self, RcuCell, ReadGuard};
+use crate::sync::{AtomicBool, AtomicU32, Futex, Mutex, Ordering, fence};
 
-/// One sleeping thread; the count is in the bits below [`TASKS`].
+/// One sleeping thread; the count of them is in the bits below [`PASS_ON`].
 const THREAD: u32 = 1;
+const THREADS: u32 = PASS_ON - 1;
+/// Listeners were not told because a thread waited: the last one to leave tells them.
+const PASS_ON: u32 = 1 << 27;
+/// A writer asked to be told of room.
+const SPACE: u32 = 1 << 28;
+/// There is a callback.
+const CALLBACK: u32 = 1 << 29;
 /// Some task waits.
 const TASKS: u32 = 1 << 30;
 /// The event loop waits.
 const EVENT: u32 = 1 << 31;
+const LISTENERS: u32 = CALLBACK | TASKS | EVENT;
+
 /// Tasks that may wait at once; one more wakes the oldest, which may then join again.
 const TASKS_MAX: usize = 8;
 
@@ -47,59 +67,121 @@ impl Barrier {
     }
 }
 
+/// Why a waker comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// There is something to read.
+    Readable,
+    /// There is room to write.
+    Writable,
+    /// An error waits to be told.
+    Error,
+    /// The socket was closed or its wait queue exchanged.
+    State,
+}
+
 /// A wait queue.
 #[derive(Default)]
 pub struct SocketWq {
-    /// Who waits: a count of threads and two flags. Zero: nobody.
+    /// Who waits: a count of threads, and flags. Zero: nobody.
     interest: AtomicU32,
     /// Changes with every wake-up of threads.
     round: Futex,
-    tasks: Mutex<ArrayVec<Waker, TASKS_MAX>>,
+    tasks: OnceLock<Box<Tasks>>,
     event: OnceLock<OwnedFd>,
+    callback: RcuCell<Callback>,
 }
 
+struct Callback(Box<dyn Fn(Event) + Send + Sync>);
+
 impl SocketWq {
+    // ---- wakers ----
+
     /// Whether anybody waits. Only inside a read section and after the barrier: the types say so.
     #[inline]
     pub fn has_sleeper(&self, _guard: ReadGuard<'_>, _barrier: &Barrier) -> bool {
         self.interest.load(Ordering::Relaxed) != 0
     }
 
-    /// Wakes whoever waits.
+    /// Wakes whoever waits for something to read, or for whatever else this queue alone stands for.
     #[inline]
     pub fn wake(&self, guard: ReadGuard<'_>, barrier: &Barrier) {
+        self.notify(Event::Readable, guard, barrier);
+    }
+
+    /// Wakes whoever waits for `event`.
+    #[inline]
+    pub fn notify(&self, event: Event, guard: ReadGuard<'_>, barrier: &Barrier) {
         if self.has_sleeper(guard, barrier) {
-            self.wake_sleepers();
+            self.wake_sleepers(event, Some(guard));
         }
     }
 
-    /// As [`wake`](Self::wake), for control threads, which bring their own barrier.
+    /// Tells everybody that the state changed. For control threads: it brings its own barrier.
     pub fn wake_all(&self) {
         fence(Ordering::SeqCst);
         if self.interest.load(Ordering::Relaxed) != 0 {
-            self.wake_sleepers();
+            self.wake_sleepers(Event::State, None);
         }
     }
 
     #[cold]
-    fn wake_sleepers(&self) {
+    fn wake_sleepers(&self, event: Event, guard: Option<ReadGuard<'_>>) {
         let interest = self.interest.load(Ordering::Relaxed);
-        if interest & EVENT != 0 {
-            self.interest.fetch_and(!EVENT, Ordering::Relaxed);
-            self.signal_event();
-        }
-        if interest & TASKS != 0 {
-            let tasks = {
-                let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-                self.interest.fetch_and(!TASKS, Ordering::Relaxed);
-                std::mem::take(&mut *tasks)
-            };
-            tasks.into_iter().for_each(Waker::wake);
-        }
-        if interest & !(EVENT | TASKS) != 0 {
+        if interest & THREADS != 0 {
             self.round.advance();
         }
+        if interest & (LISTENERS | SPACE) == 0 {
+            return;
+        }
+        let told = match event {
+            Event::Readable => interest & THREADS == 0 || !self.leave_to_thread(),
+            Event::Writable => self.take(SPACE),
+            Event::Error | Event::State => true,
+        };
+        if told {
+            self.tell_listeners(event, guard);
+        }
     }
+
+    /// Has a waiting thread tell the listeners when it leaves; false: none waits any more.
+    fn leave_to_thread(&self) -> bool {
+        // Release: pairs with the acquire in `leave`: the thread tells of what it can see.
+        let before = self.interest.fetch_or(PASS_ON, Ordering::Release);
+        before & THREADS != 0 || !self.take(PASS_ON)
+    }
+
+    fn tell_listeners(&self, event: Event, guard: Option<ReadGuard<'_>>) {
+        if self.take(EVENT) {
+            self.signal_event();
+        }
+        let interest = self.interest.load(Ordering::Relaxed);
+        if interest & TASKS != 0
+            && let Some(tasks) = self.tasks.get()
+        {
+            tasks.wake(&self.interest);
+        }
+        if interest & CALLBACK != 0 {
+            match guard {
+                Some(guard) => self.call_back(event, guard),
+                None => self.call_back(event, rcu::pin().guard()),
+            }
+        }
+    }
+
+    fn call_back(&self, event: Event, guard: ReadGuard<'_>) {
+        if let Some(callback) = self.callback.load(guard) {
+            (callback.0)(event);
+        }
+    }
+
+    /// Clears a flag; whether it was set.
+    fn take(&self, flag: u32) -> bool {
+        self.interest.load(Ordering::Relaxed) & flag != 0
+            && self.interest.fetch_and(!flag, Ordering::Relaxed) & flag != 0
+    }
+
+    // ---- threads ----
 
     /// The sleeper's barrier, after it joined.
     fn join(&self, interest: u32) {
@@ -110,6 +192,15 @@ impl SocketWq {
         }
         // Pairs with `Barrier::publish`.
         fence(Ordering::SeqCst);
+    }
+
+    /// A thread goes; the last one tells the listeners what it was told in their place.
+    fn leave(&self) {
+        // Acquire: pairs with the release in `leave_to_thread`.
+        let before = self.interest.fetch_sub(THREAD, Ordering::Acquire);
+        if before & THREADS == THREAD && before & PASS_ON != 0 && self.take(PASS_ON) {
+            self.tell_listeners(Event::Readable, None);
+        }
     }
 
     /// Blocks the thread until `condition` yields something or `deadline` passes (`None`). A deadline of `None` never passes.
@@ -123,32 +214,25 @@ impl SocketWq {
             if result.is_none() && !expired {
                 self.round.wait(round, left);
             }
-            self.interest.fetch_sub(THREAD, Ordering::Relaxed);
+            self.leave();
             if result.is_some() || expired {
                 return result;
             }
         }
     }
 
+    // ---- listeners ----
+
     /// The asynchronous form: registers the task if `condition` yields nothing.
     pub fn poll<R>(&self, cx: &mut Context<'_>, mut condition: impl FnMut() -> Option<R>) -> Poll<R> {
         if let Some(result) = condition() {
             return Poll::Ready(result);
         }
-        self.register(cx.waker());
+        let tasks = self.tasks.get_or_init(Box::default);
+        tasks.register(cx.waker());
         self.join(TASKS);
+        tasks.serve(&self.interest);
         condition().map_or(Poll::Pending, Poll::Ready)
-    }
-
-    fn register(&self, waker: &Waker) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        if tasks.iter().any(|task| task.will_wake(waker)) {
-            return;
-        }
-        let oldest = if tasks.is_full() { tasks.pop_at(0) } else { None };
-        tasks.push(waker.clone());
-        drop(tasks);
-        oldest.into_iter().for_each(Waker::wake);
     }
 
     /// The eventfd for an epoll loop: readable when the condition may hold. Made at the first call.
@@ -178,96 +262,72 @@ impl SocketWq {
             let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
         }
     }
+
+    /// Has `callback` called for every event from here on, in place of the one before; look at the condition once afterwards. It runs on
+    /// whatever thread wakes, most often a core: it must be short and must not block, and no read section may begin a wait in it.
+    pub fn call_on(&self, callback: impl Fn(Event) + Send + Sync + 'static) {
+        self.callback.replace(Some(Arc::new(Callback(Box::new(callback)))));
+        self.join(CALLBACK);
+    }
+
+    /// Ends that. A call that has begun may still go on, for a grace period at most.
+    pub fn call_nobody(&self) {
+        self.interest.fetch_and(!CALLBACK, Ordering::Relaxed);
+        self.callback.replace(None);
+    }
+
+    /// A writer found no room: listeners are told once when there is some. Look once more afterwards.
+    pub fn ask_space(&self) {
+        self.join(SPACE);
+    }
+}
+
+/// The tasks that wait. A core that comes to wake them never waits for the lock: whoever holds it wakes them in the core's place.
+#[derive(Default)]
+struct Tasks {
+    list: Mutex<ArrayVec<Waker, TASKS_MAX>>,
+    /// All are to be woken.
+    due: AtomicBool,
+}
+
+impl Tasks {
+    fn wake(&self, interest: &AtomicU32) {
+        // Release: pairs with the acquire in `serve`.
+        self.due.store(true, Ordering::Release);
+        // Pairs with the fences in `SocketWq::join` and `serve`: if the lock is held, its holder sees `due` afterwards.
+        fence(Ordering::SeqCst);
+        self.serve(interest);
+    }
+
+    /// Wakes everybody if that is due. Also called after the lock was released and a full barrier.
+    fn serve(&self, interest: &AtomicU32) {
+        while self.due.load(Ordering::Relaxed) {
+            let mut list = match self.list.try_lock() {
+                Ok(list) => list,
+                Err(TryLockError::Poisoned(list)) => list.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
+            self.due.swap(false, Ordering::Acquire);
+            interest.fetch_and(!TASKS, Ordering::Relaxed);
+            let woken = std::mem::take(&mut *list);
+            drop(list);
+            woken.into_iter().for_each(Waker::wake);
+            // Pairs with the fence in `wake`.
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    fn register(&self, waker: &Waker) {
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        if list.iter().any(|task| task.will_wake(waker)) {
+            return;
+        }
+        let oldest = if list.is_full() { list.pop_at(0) } else { None };
+        list.push(waker.clone());
+        drop(list);
+        oldest.into_iter().for_each(Waker::wake);
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rcu;
-    use rustix::time::Timespec;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, AtomicUsize};
-    use std::thread;
-
-    #[test]
-    fn a_timed_wait_ends_and_leaves_no_trace() {
-        let wq = SocketWq::default();
-        let before = Instant::now();
-        assert_eq!(wq.wait(Some(before + Duration::from_millis(5)), || None::<()>), None);
-        assert!(before.elapsed() >= Duration::from_millis(5));
-        assert!(!wq.has_sleeper(rcu::pin().guard(), &Barrier::publish()));
-    }
-
-    /// The waker publishes once per round and never again: a lost wake-up would hang the sleeper, which the deadline turns into a failure.
-    #[test]
-    fn no_wake_up_is_lost_between_threads() {
-        let wq = Arc::new(SocketWq::default());
-        let (ping, pong) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let (wq2, ping2, pong2) = (wq.clone(), ping.clone(), pong.clone());
-        const ROUNDS: usize = 20_000;
-        let sleeper = thread::spawn(move || {
-            for round in 1..=ROUNDS {
-                let deadline = Instant::now() + Duration::from_secs(10);
-                let seen =
-                    wq2.wait(Some(deadline), || (ping2.load(Ordering::Relaxed) >= round).then_some(()));
-                assert!(seen.is_some(), "lost the wake-up of round {round}");
-                pong2.store(round, Ordering::Release);
-            }
-        });
-        for round in 1..=ROUNDS {
-            ping.store(round, Ordering::Relaxed);
-            let pin = rcu::pin();
-            wq.wake(pin.guard(), &Barrier::publish());
-            drop(pin);
-            while pong.load(Ordering::Acquire) < round {
-                if sleeper.is_finished() {
-                    break;
-                }
-                thread::yield_now();
-            }
-        }
-        sleeper.join().unwrap();
-    }
-
-    #[test]
-    fn tasks_are_woken_once_and_the_oldest_gives_way() {
-        struct Count(AtomicUsize);
-        impl std::task::Wake for Count {
-            fn wake(self: Arc<Self>) {
-                self.0.fetch_add(1, Ordering::SeqCst);
-            }
-        }
-        let wq = SocketWq::default();
-        let counts: Vec<_> = (0..TASKS_MAX + 1).map(|_| Arc::new(Count(AtomicUsize::new(0)))).collect();
-        for count in &counts {
-            let waker = Waker::from(count.clone());
-            for _ in 0..2 {
-                assert!(wq.poll(&mut Context::from_waker(&waker), || None::<()>).is_pending());
-            }
-        }
-        assert_eq!(counts[0].0.load(Ordering::SeqCst), 1, "the oldest gave way");
-        wq.wake_all();
-        wq.wake_all();
-        assert!(counts.iter().all(|count| count.0.load(Ordering::SeqCst) == 1));
-    }
-
-    #[test]
-    fn the_eventfd_is_signalled_once_per_arming() {
-        let wq = SocketWq::default();
-        let condition = AtomicBool::new(false);
-        wq.event_fd().unwrap();
-        let readable = || {
-            let mut fds = [rustix::event::PollFd::new(wq.event.get().unwrap(), rustix::event::PollFlags::IN)];
-            rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
-        };
-        wq.wake_all();
-        assert!(!readable(), "nobody armed it");
-        wq.arm_event(|| condition.load(Ordering::SeqCst));
-        assert!(!readable());
-        wq.wake_all();
-        assert!(readable());
-        condition.store(true, Ordering::SeqCst);
-        wq.arm_event(|| condition.load(Ordering::SeqCst));
-        assert!(readable(), "the condition held when it was armed");
-    }
-}
+mod tests;

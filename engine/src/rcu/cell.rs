@@ -36,6 +36,11 @@ impl<T: Send + Sync + 'static> RcuCell<T> {
         unsafe { value.as_ref() }
     }
 
+    /// Whether the cell holds this very object.
+    pub fn holds(&self, value: &Arc<T>) -> bool {
+        ptr::eq(self.value.load(Ordering::Relaxed), Arc::as_ptr(value))
+    }
+
     /// A strong reference to what the cell holds, for those who keep it longer than a read section (sleepers).
     pub fn load_owned(&self, guard: ReadGuard<'_>) -> Option<Arc<T>> {
         let value: *const T = self.load(guard)?;
@@ -59,6 +64,12 @@ impl<T: Send + Sync + 'static> RcuCell<T> {
         let old = unsafe { Arc::from_raw(old.cast_const()) };
         retire_shared(old, size_of::<T>());
         true
+    }
+}
+
+impl<T> Default for RcuCell<T> {
+    fn default() -> Self {
+        RcuCell { value: AtomicPtr::new(ptr::null_mut()), _owns: PhantomData }
     }
 }
 
