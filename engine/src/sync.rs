@@ -106,3 +106,29 @@ mod model {
         }
     }
 }
+
+/// A value made when it is first needed. In models it is there from the beginning: loom does not see the ordering of std's cell.
+#[derive(Default)]
+pub(crate) struct Later<T> {
+    #[cfg(not(loom))]
+    value: std::sync::OnceLock<Box<T>>,
+    #[cfg(loom)]
+    value: T,
+}
+
+impl<T: Default> Later<T> {
+    /// The value, if it was made.
+    pub fn get(&self) -> Option<&T> {
+        #[cfg(not(loom))]
+        return self.value.get().map(|value| &**value);
+        #[cfg(loom)]
+        Some(&self.value)
+    }
+
+    pub fn get_or_make(&self) -> &T {
+        #[cfg(not(loom))]
+        return self.value.get_or_init(Box::default);
+        #[cfg(loom)]
+        &self.value
+    }
+}

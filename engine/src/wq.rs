@@ -34,7 +34,7 @@ use arrayvec::ArrayVec;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::rcu::{self, RcuCell, ReadGuard};
-use crate::sync::{AtomicBool, AtomicU32, Futex, Mutex, Ordering, fence};
+use crate::sync::{AtomicBool, AtomicU32, Futex, Later, Mutex, Ordering, fence};
 
 /// One sleeping thread; the count of them is in the bits below [`PASS_ON`].
 const THREAD: u32 = 1;
@@ -87,7 +87,7 @@ pub struct SocketWq {
     interest: AtomicU32,
     /// Changes with every wake-up of threads.
     round: Futex,
-    tasks: OnceLock<Box<Tasks>>,
+    tasks: Later<Tasks>,
     event: OnceLock<OwnedFd>,
     callback: RcuCell<Callback>,
 }
@@ -228,7 +228,7 @@ impl SocketWq {
         if let Some(result) = condition() {
             return Poll::Ready(result);
         }
-        let tasks = self.tasks.get_or_init(Box::default);
+        let tasks = self.tasks.get_or_make();
         tasks.register(cx.waker());
         self.join(TASKS);
         tasks.serve(&self.interest);
