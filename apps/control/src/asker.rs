@@ -73,13 +73,6 @@ pub enum AskError {
     },
 }
 
-impl AskError {
-    /// Whether the command line is to be mended, and not the machine.
-    pub fn is_usage(&self) -> bool {
-        matches!(self, AskError::Ambiguous { .. })
-    }
-}
-
 fn list(candidates: &[(PathBuf, Option<Hello>)]) -> String {
     let line = |(path, hello): &(PathBuf, Option<Hello>)| {
         let who = hello.as_ref().map_or("does not say who it is".into(), |hello| {

@@ -113,6 +113,7 @@ impl Client {
         self.read(now)?;
         match self.next_wish() {
             None if self.closing => Err(ErrorKind::ConnectionAborted.into()),
+            None if self.input.len() == REQUEST_MAX => self.refuse_long(now).map(|()| None),
             wish => Ok(wish),
         }
     }
@@ -130,6 +131,16 @@ impl Client {
         self.closing = true;
         self.input.clear();
         self.answer(answer, now)
+    }
+
+    /// A request that fills the room for one and has not come to its end.
+    fn refuse_long(&mut self, now: Instant) -> io::Result<()> {
+        let what = format!("a request has at most {REQUEST_MAX} bytes");
+        let answer = match self.kind {
+            Kind::Control => protocol::line::<()>(Err(Refusal::new(RefusalCode::TooLong, what))),
+            Kind::Metrics => http::refusal("431 Request Header Fields Too Large", &what),
+        };
+        self.refuse(answer, now)
     }
 
     fn next_wish(&mut self) -> Option<Wish> {
@@ -152,14 +163,6 @@ impl Client {
     fn read(&mut self, now: Instant) -> io::Result<()> {
         let mut bytes = [0; REQUEST_MAX];
         let room = REQUEST_MAX - self.input.len();
-        if room == 0 {
-            let what = format!("a request has at most {REQUEST_MAX} bytes");
-            let answer = match self.kind {
-                Kind::Control => protocol::line::<()>(Err(Refusal::new(RefusalCode::TooLong, what))),
-                Kind::Metrics => http::refusal("431 Request Header Fields Too Large", &what),
-            };
-            return self.refuse(answer, now);
-        }
         match self.stream.read(&mut bytes[..room]) {
             Ok(0) => {
                 self.closing = true;

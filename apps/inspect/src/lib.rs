@@ -11,10 +11,12 @@ pub mod top;
 
 use cli::Exit;
 use control::AskError;
+use control::protocol::RefusalCode;
 
 /// How a command ends that got no answer.
 fn exit_for(error: &AskError) -> Exit {
     match error {
+        AskError::Refused { refusal, .. } if refusal.code == RefusalCode::NotAllowed => Exit::Environment,
         AskError::Ambiguous { .. } => Exit::Usage,
         AskError::NotRunning { .. } | AskError::Connect { .. } | AskError::Place(_) => Exit::Environment,
         AskError::Lost { .. } | AskError::Refused { .. } | AskError::Garbled { .. } => Exit::Failed,

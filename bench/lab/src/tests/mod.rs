@@ -10,6 +10,7 @@ mod ping;
 mod rcu;
 mod rxdebug;
 mod unread;
+mod views;
 mod workspace;
 
 /// All of them. Names, minutes that each may take, what holds when it passes.
@@ -24,6 +25,9 @@ pub const ALL: &[Step] = &[
     ),
     Step::new("demo", 8, demo::demo)
         .about("rxline demo verifies every call as an ordinary user, on all CPUs and on one"),
+    Step::new("views", 8, views::views).about(
+        "a running demo is asked for all listings, top and metrics: they agree with its own report; strangers are refused",
+    ),
     Step::new("ping", 4, ping::ping)
         .about("ping and ping -6 are answered, 1000 of 1000, whole and in fragments, on veth and tap"),
     Step::new("openafs/peers", 3, openafs::peers)
