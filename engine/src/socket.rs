@@ -360,6 +360,32 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
+    #[test]
+    fn a_socket_touched_often_in_a_burst_is_woken_once() {
+        let (engine, mut tokens) = tokens(1);
+        let mut token = tokens.remove(0);
+        let key = Key { local: "10.0.0.1:7".parse().unwrap(), peer: None };
+        let id = SocketId { slot: 0, generation: 0 };
+        let socket = Socket::new(engine, id, key, 0, 1, 64 * STRIDE as u64);
+        let woken = Arc::new(AtomicU64::new(0));
+        let count = woken.clone();
+        let pin = rcu::pin();
+        socket.wq(pin.guard()).unwrap().call_on(move |event| {
+            assert_eq!(event, Event::Readable);
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let mut pool = PoolConfig::new("burst", 64).build().unwrap().claim();
+        for burst in 1..=3 {
+            // As `Cx` does: what is touched first goes on the wake list.
+            let push = |_| socket.push(&mut token, pool.copy_from(b"datagram").unwrap()).unwrap();
+            let wake_list: Vec<_> = (0..10).map(push).filter(|pushed| *pushed == Pushed::First).collect();
+            socket.publish(&mut token);
+            let barrier = Barrier::publish();
+            wake_list.iter().for_each(|_| socket.wake(&mut token, pin.guard(), &barrier));
+            assert_eq!(woken.load(Ordering::Relaxed), burst, "ten datagrams, one wake-up");
+        }
+    }
+
     /// A core pushes bursts and serves requests for more; a reader with pauses of its own must get everything, in order, and never
     /// sleep through the last of it.
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use crate::handler::{Handler, Outcome};
 use crate::ring::SendError;
 use crate::socket::Socket;
 use crate::stack::{Datagram, NetError};
+use crate::wq::SocketWq;
 
 /// Bytes of the addresses that [`pack`] puts in front of a payload: family, ports, and two addresses with their scopes.
 const PACKED: usize = 1 + 2 + 2 + 2 * (16 + 4);
@@ -258,6 +259,11 @@ impl UdpSocket {
     /// The address it is bound to, the port filled in.
     pub fn local_addr(&self) -> SocketAddr {
         self.handle.local_addr()
+    }
+
+    /// Has `wq` woken in place of the socket's own wait queue: see [`SocketHandle::graft`].
+    pub fn graft(&self, wq: Arc<SocketWq>) -> bool {
+        self.handle.graft(wq)
     }
 
     /// Closes the socket for everyone who shares it; who waits for a datagram is told.

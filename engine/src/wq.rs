@@ -21,6 +21,15 @@
 //!
 //! (Rx and UDP have no urgent data. What is urgent here is that the socket's state changed: it was closed, or its wait queue exchanged.)
 //!
+//! The test for sleepers is part of a read section, because the queue is freed after a grace period; the types say so:
+//!
+//! ```compile_fail,E0716
+//! use engine::{rcu, wq::{Barrier, SocketWq}};
+//! let wq = SocketWq::default();
+//! let guard = rcu::pin().guard();     // error: the pin ends here
+//! wq.has_sleeper(guard, &Barrier::publish());
+//! ```
+//!
 //! A socket reaches its queue through one RCU pointer, so that it can be orphaned and grafted. Where the owner's lifetime is fixed or the
 //! owner is itself freed by RCU, the queue is embedded by value and needs no freeing of its own: the rings' `room`, an Rx call's halves.
 

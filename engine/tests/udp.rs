@@ -291,3 +291,33 @@ fn a_panicking_handler_ends_its_own_core_only() {
         "another engine on the same thread runs on"
     );
 }
+
+/// Whoever waits for a socket, in whatever way, moves to the queue that is grafted on it; two sockets share one; a closed one has none.
+#[test]
+fn who_waits_moves_to_the_queue_that_is_grafted() {
+    use engine::wq::SocketWq;
+    let (server, client) = pair("graft");
+    let sockets = [1, 2].map(|n| server.udp().bind(addr(&format!("192.0.2.1:{n}"))).unwrap());
+    let sender = client.udp().bind(addr("192.0.2.2:0")).unwrap();
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| sockets[0].recv_timeout(LONG, &mut [0; 10]).map(|(len, _)| len));
+        for _ in 0..3 {
+            thread::sleep(Duration::from_millis(5));
+            assert!(sockets[0].graft(Arc::new(SocketWq::default())));
+        }
+        sender.send_to(&[1; 3], addr("192.0.2.1:1")).unwrap();
+        assert_eq!(reader.join().unwrap().expect("it slept on with the queue of before"), 3);
+    });
+    let both = Arc::new(SocketWq::default());
+    assert!(sockets.iter().all(|socket| socket.graft(both.clone())));
+    for (n, len) in [(1, 5), (2, 7), (1, 9)] {
+        sender.send_to(&vec![0; len], addr(&format!("192.0.2.1:{n}"))).unwrap();
+        let deadline = std::time::Instant::now() + LONG;
+        let any = || sockets.iter().find_map(|socket| socket.try_recv_from(&mut [0; 10]).ok());
+        assert_eq!(both.wait(Some(deadline), any).expect("one queue, two sockets").0, len);
+    }
+    sockets[0].close();
+    assert!(!sockets[0].graft(both), "a closed socket stays orphaned");
+    drop((sockets, sender));
+    end(server, client);
+}

@@ -216,3 +216,28 @@ fn no_wake_up_of_a_task_is_lost() {
         }
     });
 }
+
+#[test]
+fn every_event_wakes_threads_tasks_that_asked_and_event_loops() {
+    for event in [Event::Readable, Event::Writable, Event::Error, Event::State] {
+        let (wq, ready) = (SocketWq::default(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let sleeper = scope.spawn(|| {
+                let deadline = Instant::now() + Duration::from_secs(5);
+                wq.wait(Some(deadline), || ready.load(Ordering::SeqCst).then_some(()))
+            });
+            // Asleep, or about to be: the protocol has to cope with both.
+            while !wq.has_sleeper(rcu::pin().guard(), &Barrier::publish()) {
+                thread::yield_now();
+            }
+            thread::sleep(Duration::from_millis(2));
+            ready.store(true, Ordering::SeqCst);
+            notify(&wq, event);
+            assert_eq!(sleeper.join().unwrap(), Some(()), "{event:?} woke nobody");
+        });
+        let told = told(&wq);
+        wq.ask_space();
+        notify(&wq, event);
+        assert_eq!(told.counts().iter().sum::<usize>(), 1, "{event:?} told nobody");
+    }
+}
