@@ -52,7 +52,12 @@ pub fn run(host: &Host) -> Result<ExitCode> {
 /// `cargo test` as the models need it: with loom's types in place of the system's, in a build folder of their own.
 pub fn cargo_test(cx: &Cx<'_>) -> Cmd {
     let target = cx.host.work.join("models/loom");
-    cargo(cx).arg("test").env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", target)
+    cargo_test_in(cx, target).env("RUSTFLAGS", "--cfg loom")
+}
+
+/// `cargo test` into a build folder of our own, without debug information: half of what a build of one crate takes.
+pub fn cargo_test_in(cx: &Cx<'_>, target: PathBuf) -> Cmd {
+    cargo(cx).arg("test").env("CARGO_TARGET_DIR", target).env("CARGO_PROFILE_DEV_DEBUG", "0")
 }
 
 fn build(cx: &Cx<'_>, package: &str) -> Result<PathBuf> {

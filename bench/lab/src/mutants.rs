@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use crate::cargo::{cargo, count_passed};
+use crate::cargo::count_passed;
 use crate::fault::{Context, Fault, Result, ensure};
 use crate::host::Host;
 use crate::models;
@@ -121,7 +121,7 @@ impl Copy<'_> {
     fn test(&self, line: &Line) -> Result<Ended> {
         let cargo = match line.is_model {
             true => models::cargo_test(self.cx),
-            false => cargo(self.cx).arg("test").env("CARGO_TARGET_DIR", self.cx.host.work.join("models/std")),
+            false => models::cargo_test_in(self.cx, self.cx.host.work.join("models/std")),
         };
         let cargo = cargo.args(["--locked", "--quiet"]).env("RUST_BACKTRACE", "0").cwd(&self.root).quiet();
         let test = cargo.clone().args(line.test_args());
