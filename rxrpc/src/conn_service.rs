@@ -189,6 +189,24 @@ impl Endpoint {
         id
     }
 
+    /// A client says who it is. With the proof complete, whoever listens is told of the calls that came in meanwhile.
+    pub(crate) fn input_response(&mut self, conn_id: ConnId, response: &[u8]) -> Result<(), RxDrop> {
+        let conn = self.conns.get_mut(conn_id).ok_or(RxDrop::NoConnection)?;
+        if conn.role != Role::Service || conn.security.secured() {
+            return Err(RxDrop::Unexpected);
+        }
+        conn.security.respond(response)?;
+        if conn.security.secured() {
+            self.unsecured -= 1;
+            for id in conn.channels.map(|channel| channel.call).into_iter().flatten() {
+                if let Some(call) = self.calls.get_mut(id) {
+                    announce(call, &mut self.shared);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// A packet for the channel's last call, which has ended: DATA and pings are answered from memory, nothing else is.
     pub(crate) fn answer_ended(&mut self, conn_id: ConnId, header: &Header) -> RxDrop {
         use crate::wire::AckReason;
@@ -260,5 +278,104 @@ fn announce(call: &mut Call, shared: &mut crate::shared::Shared) {
     shared.events.push_back(Event::Incoming { call: id, local, service, peer });
     if call.recv.ready() > 0 {
         call.notify_readable(shared);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Cid, Flags};
+    use crate::{EndpointConfig, ServiceConfig};
+    use pmd::{Pool, PoolConfig};
+
+    const GATE: u8 = 200;
+
+    struct Server {
+        rx: Endpoint,
+        pool: Pool,
+        local: LocalId,
+        serial: u32,
+    }
+
+    impl Server {
+        fn new(config: EndpointConfig) -> Self {
+            let mut rx = Endpoint::new(config, 1);
+            let local = rx.add_local("192.0.2.10:7009".parse().unwrap()).unwrap();
+            rx.listen(local, ServiceConfig { backlog: 4, ..ServiceConfig::new(147) }).unwrap();
+            let pool = PoolConfig::new("service", 64).build().unwrap().claim();
+            Server { rx, pool, local, serial: 0 }
+        }
+
+        /// A packet of the client on this channel of a connection of its own.
+        fn input(&mut self, kind: PacketType, security: u8, client: u16, channel: u32) -> Result<(), RxDrop> {
+            self.serial += 1;
+            let call = u32::from(kind == PacketType::Data);
+            let header = Header {
+                epoch: 7,
+                cid: Cid(0x100 | channel),
+                call,
+                seq: call,
+                serial: self.serial,
+                flags: Flags::CLIENT_INITIATED | Flags::LAST,
+                service: 147,
+                security_index: security,
+                ..Header::new(kind)
+            };
+            let bytes = [&header.to_bytes()[..], b"body"].concat();
+            let packet = self.pool.copy_from(&bytes).unwrap();
+            let peer = SocketAddr::from(([192, 0, 2, 20], client));
+            self.rx.input(Instant::default(), &mut self.pool, self.local, peer, packet)
+        }
+
+        /// Calls that came in, and those that are readable.
+        fn told(&mut self) -> (usize, usize) {
+            let events: Vec<_> = std::iter::from_fn(|| self.rx.poll_event()).collect();
+            let count = |wanted: fn(&Event) -> bool| events.iter().filter(|event| wanted(event)).count();
+            (
+                count(|event| matches!(event, Event::Incoming { .. })),
+                count(|event| matches!(event, Event::Readable { .. })),
+            )
+        }
+    }
+
+    #[test]
+    fn nobody_is_told_of_a_call_before_its_connection_is_secured_and_once_after() {
+        let mut server = Server::new(EndpointConfig::default());
+        server.input(PacketType::Data, GATE, 1, 0).unwrap();
+        server.input(PacketType::Data, GATE, 1, 1).unwrap();
+        assert_eq!(server.told(), (0, 0), "not secured");
+        server.input(PacketType::Response, GATE, 1, 0).unwrap();
+        assert_eq!(server.told(), (2, 2));
+        assert_eq!(server.input(PacketType::Response, GATE, 1, 0), Err(RxDrop::Unexpected));
+        assert_eq!(server.told(), (0, 0), "once");
+        // A later call of the connection is announced as it comes.
+        server.input(PacketType::Data, GATE, 1, 2).unwrap();
+        assert_eq!(server.told(), (1, 1));
+    }
+
+    #[test]
+    fn connections_that_are_not_secured_are_limited() {
+        let mut server = Server::new(EndpointConfig { unsecured_conns_max: 1, ..EndpointConfig::default() });
+        server.input(PacketType::Data, GATE, 1, 0).unwrap();
+        assert_eq!(server.input(PacketType::Data, GATE, 2, 0), Err(RxDrop::Limit));
+        server.input(PacketType::Response, GATE, 1, 0).unwrap();
+        server.input(PacketType::Data, GATE, 2, 0).unwrap();
+    }
+
+    /// A charged accept is used only when there is room for all that a call needs: calls within connections within peers.
+    #[test]
+    fn a_charge_is_used_only_with_room_for_call_connection_and_peer() {
+        let charged = |server: &Server| server.rx.locals().next().unwrap().services[0].1;
+        for config in [
+            EndpointConfig { peers_max: 1, ..EndpointConfig::default() },
+            EndpointConfig { conns_max: 1, ..EndpointConfig::default() },
+            EndpointConfig { calls_max: 1, ..EndpointConfig::default() },
+        ] {
+            let mut server = Server::new(config);
+            server.input(PacketType::Data, 0, 1, 0).unwrap();
+            assert_eq!(charged(&server), 3);
+            assert_eq!(server.input(PacketType::Data, 0, 2, 0), Err(RxDrop::Limit));
+            assert_eq!(charged(&server), 3, "refused, and the charge is still there");
+        }
     }
 }

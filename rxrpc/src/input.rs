@@ -136,7 +136,9 @@ impl Endpoint {
                 self.end_conn(now, id, Completion::LocalAbort(code::PROTOCOL_ERROR));
                 Ok(())
             }
-            // A response that nobody asked for.
+            PacketType::Response if header.from_client() => {
+                self.input_response(id, &payload.data()[HEADER_LEN..])
+            }
             _ => Err(RxDrop::Unexpected),
         }
     }

@@ -281,6 +281,14 @@ impl Api {
     }
 }
 
+impl Drop for Api {
+    /// The last socket and the last handle are gone, so there is nothing to destroy, only to check that nothing is left.
+    fn drop(&mut self) {
+        let empty = self.cores.iter().all(|core| core.table.is_empty());
+        debug_assert!(empty || std::thread::panicking(), "a call outlived its socket and its handles");
+    }
+}
+
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

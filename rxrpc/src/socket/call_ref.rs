@@ -275,3 +275,162 @@ impl<H: Holder> fmt::Debug for CallRef<H> {
         write!(f, "CallRef({})", self.call.holders(&self.call.fate()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use engine::wq::Barrier;
+
+    use super::*;
+    use crate::socket::SocketId;
+    use crate::socket::budget::ReadAccount;
+    use crate::socket::call_shared::NewCall;
+    use crate::socket::call_table::CallTable;
+    use crate::socket::completion::CallEnd;
+
+    fn table() -> Arc<CallTable> {
+        CallTable::new(0, (16, 16), Arc::new(ReadAccount::new(1 << 20)))
+    }
+
+    fn call(table: &Arc<CallTable>, ledger: &Arc<CallLedger>) -> Box<CoreHalf> {
+        let socket = SocketId { slot: 0, generation: 0 };
+        table.begin(&NewCall { user_id: 1, by_id: true, socket, calls_max: 1, ledger }).unwrap()
+    }
+
+    fn holders(call: &CallShared) -> String {
+        call.holders(&call.fate())
+    }
+
+    #[test]
+    fn a_holder_holds_a_call_once() {
+        let (table, ledger) = (table(), Arc::default());
+        let mut half = call(&table, &ledger);
+        let shared = half.shared.clone();
+        let named = CallRef::<UserId>::take(&shared).unwrap();
+        assert!(CallRef::<UserId>::take(&shared).is_none());
+        let queued = CallRef::<Work>::take(&shared).unwrap();
+        assert!(CallRef::<Work>::take(&shared).is_none());
+        assert_eq!(holders(&shared), "U--W-");
+        // Passing a reference to a holder that has one puts it.
+        let handle = CallRef::<Service>::take(&shared).unwrap();
+        assert!(handle.pass::<Work>().is_none());
+        assert_eq!(holders(&shared), "U--W-");
+        drop(queued);
+        assert_eq!(holders(&shared), "U----");
+        assert!(shared.linked.set());
+        let reader = CallRef::unlink(&shared);
+        assert_eq!(holders(&shared), "U---R");
+        // On the readers' own queue it is once.
+        let other = CallRef::<ReceiveQueue>::take(&shared).unwrap();
+        let reader = reader.put_back().unwrap();
+        assert!(other.put_back().is_none());
+        reader.taken_back();
+        drop(reader);
+        assert_eq!(holders(&shared), "U----");
+        half.complete(CallEnd::SocketClosed);
+        shared.mark_released();
+        drop(named);
+    }
+
+    #[test]
+    fn the_last_reference_cleans_up_at_once() {
+        let (table, ledger) = (table(), Arc::default());
+        let mut half = call(&table, &ledger);
+        let shared = half.shared.clone();
+        let named = CallRef::<UserId>::take(&shared).unwrap();
+        let reader = CallRef::<ReceiveQueue>::take(&shared).unwrap();
+        half.complete(CallEnd::SocketClosed);
+        shared.mark_released();
+        drop(named);
+        CallShared::give_back(half);
+        assert_eq!(ledger.live(), 1);
+        drop(reader);
+        // Its memory is still there for those who look; the call is not.
+        assert_eq!(ledger.live(), 0);
+        assert!(
+            CallRef::<Service>::take(&shared).is_none(),
+            "nobody takes a reference on a call that is gone"
+        );
+    }
+
+    #[test]
+    fn an_entry_on_a_queue_keeps_the_call_and_so_does_a_run_on_its_way() {
+        let (table, ledger) = (table(), Arc::default());
+        let mut half = call(&table, &ledger);
+        let shared = half.shared.clone();
+        CallRef::<Work>::take(&shared).unwrap().sent();
+        assert!(shared.linked.set());
+        half.complete(CallEnd::SocketClosed);
+        shared.mark_released();
+        CallShared::give_back(half);
+        assert_eq!(ledger.live(), 1);
+        drop(CallRef::unlink(&shared));
+        assert_eq!(ledger.live(), 1, "a run is queued");
+        // The core puts it, and says so.
+        shared.work.clear();
+        shared.core_put();
+        assert_eq!(ledger.live(), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "before a socket operation released it")]
+    fn a_call_that_was_not_released_has_a_reference() {
+        let (table, ledger) = (table(), Arc::default());
+        let mut half = call(&table, &ledger);
+        half.complete(CallEnd::SocketClosed);
+        CallShared::give_back(half);
+    }
+
+    #[test]
+    #[should_panic(expected = "before it was complete")]
+    fn a_call_that_is_not_complete_has_a_reference() {
+        let (table, ledger) = (table(), Arc::default());
+        let half = call(&table, &ledger);
+        half.shared.mark_released();
+        CallShared::give_back(half);
+    }
+
+    /// One side publishes and links, the other unlinks and looks: whatever was published is seen, and the queue never
+    /// holds the call twice.
+    #[test]
+    fn nothing_published_is_missed_between_link_and_unlink() {
+        const ROUNDS: u64 = 100_000;
+        let (table, ledger) = (table(), Arc::default());
+        let mut half = call(&table, &ledger);
+        let shared = half.shared.clone();
+        let published = AtomicU64::new(0);
+        let (queue, reader) = mpsc::sync_channel::<()>(1);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let queue = queue;
+                let link = || {
+                    let linked = shared.linked.set();
+                    if linked {
+                        queue.try_send(()).expect("the call is on the queue once at most");
+                    }
+                    linked
+                };
+                for round in 1..=ROUNDS {
+                    published.store(round, Ordering::Relaxed);
+                    if !link() {
+                        Barrier::publish();
+                        link();
+                    }
+                }
+            });
+            let mut seen = 0;
+            for () in reader {
+                let link = CallRef::unlink(&half.shared);
+                seen = published.load(Ordering::Relaxed);
+                drop(link);
+            }
+            assert_eq!(seen, ROUNDS);
+        });
+        half.complete(CallEnd::SocketClosed);
+        shared.mark_released();
+        CallShared::give_back(half);
+    }
+}

@@ -119,6 +119,12 @@ impl CallTable {
         (call.generation.load(Ordering::Acquire) == name.generation).then_some(call)
     }
 
+    /// Whether there is no call.
+    pub(crate) fn is_empty(&self) -> bool {
+        let places = self.places();
+        places.empty.len() + places.spares.len() == self.cells.len()
+    }
+
     /// Looks at every call there is. For views, while cores and threads go on.
     pub(crate) fn for_each(&self, mut look: impl FnMut(&CallShared)) {
         for cell in &self.cells {

@@ -18,8 +18,8 @@ use crate::{CallOptions, Role, Target};
 ///
 /// Dropping a client closes it, which releases all its calls and aborts those in progress.
 pub struct Client {
-    api: Arc<Api>,
-    socket: Arc<SocketShared>,
+    pub(super) api: Arc<Api>,
+    pub(super) socket: Arc<SocketShared>,
     core: usize,
 }
 

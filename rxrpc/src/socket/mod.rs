@@ -39,6 +39,8 @@ mod service;
 mod settle;
 mod socket_shared;
 mod socket_table;
+#[cfg(test)]
+mod tests;
 mod views;
 
 pub use self::core::{Charge, SocketApp, SocketCommand};

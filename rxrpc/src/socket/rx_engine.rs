@@ -116,7 +116,7 @@ impl Deref for RxEngine {
 #[derive(Clone, Copy)]
 pub struct RxApi<'e> {
     engine: &'e Engine<RxHandler<SocketApp>>,
-    api: &'e Arc<Api>,
+    pub(super) api: &'e Arc<Api>,
 }
 
 impl RxApi<'_> {

@@ -22,8 +22,8 @@ use crate::{CallOptions, ServiceConfig, Target};
 /// [`release`](Self::release) or [`reject`](Self::reject) gave it up. From that moment its ID is free.
 /// Dropping the socket closes it: all its calls are released, incomplete ones aborted.
 pub struct RxSocket {
-    api: Arc<Api>,
-    socket: Arc<SocketShared>,
+    pub(super) api: Arc<Api>,
+    pub(super) socket: Arc<SocketShared>,
     local: Option<Arc<Local>>,
     core: usize,
     charges: Mutex<Charges>,
@@ -102,7 +102,7 @@ impl RxSocket {
         Ok((half, before))
     }
 
-    fn find(&self, user_id: u64) -> Result<Arc<CallShared>, CallFailed> {
+    pub(super) fn find(&self, user_id: u64) -> Result<Arc<CallShared>, CallFailed> {
         let ids = self.socket.ids();
         ids.get(&user_id).map(|held| held.shared().clone()).ok_or(CallFailed::UnknownUserId(user_id))
     }
