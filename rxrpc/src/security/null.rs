@@ -1,5 +1,6 @@
 //! Security class 0: none.
 
+use crate::RxDrop;
 use crate::wire::Header;
 use pmd::Mbuf;
 
@@ -13,6 +14,11 @@ pub struct Null;
 impl Null {
     pub fn secured(&self) -> bool {
         true
+    }
+
+    /// Nobody was asked.
+    pub fn respond(&mut self, _response: &[u8]) -> Result<(), RxDrop> {
+        Err(RxDrop::Unexpected)
     }
 
     pub fn open(&mut self, _header: &Header, _data: &mut Mbuf) -> Result<(), i32> {

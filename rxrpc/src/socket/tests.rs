@@ -209,9 +209,12 @@ fn a_released_user_id_is_free_at_once_and_no_message_carries_it() {
     service.charge(1).unwrap();
     call(&client, 10, b"hello");
     eventually("the call is on the queue", || !service.socket.queue().is_empty());
+    let released = service.find(1).unwrap();
     service.release(1).unwrap();
     // The ID names another call from here on.
     service.charge(1).unwrap();
+    eventually("the released call ended", || released.completion.get().is_some());
+    drop(released);
     assert_eq!(service.recv_timeout(SHORT, &mut [0; 64]), Err(AcceptFailed::TimedOut));
     assert!(matches!(next(&client), Message::Abort { user_id: 10, remote: true, .. }));
     call(&client, 10, b"again");
