@@ -10,6 +10,7 @@ mod apt;
 mod bench;
 mod cargo;
 mod cli;
+mod copy;
 mod fault;
 mod figures;
 mod frames;

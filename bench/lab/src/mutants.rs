@@ -4,17 +4,15 @@
 //! build of the crate it is in. Tests of one package follow each other for the same reason.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::cargo::count_passed;
-use crate::fault::{Context, Fault, Result, ensure};
+use crate::copy::Copy;
+use crate::fault::{Fault, Result, ensure};
 use crate::host::Host;
 use crate::models;
-use crate::proc::Cmd;
 use crate::rows::{Line, Table};
 use crate::step::Cx;
 
@@ -36,7 +34,7 @@ pub fn run(host: &Host, names: &[String]) -> Result<ExitCode> {
     let mut lines = table.lines(names)?;
     lines.sort_by_key(|line| (line.is_model, line.package().to_string()));
     let cx = Cx::new(host, "mutants", Duration::from_secs(3 * 3600))?;
-    let copy = Copy { root: host.work.join("models/copy"), cx: &cx };
+    let copy = Copy::new(&cx, host.work.join("models/copy"));
     let (begun, mut survivors, mut clean) = (Instant::now(), Vec::new(), HashMap::new());
     for line in &lines {
         print!("{:<4} {:<44} ", line.row, line.mutation);
@@ -60,12 +58,6 @@ pub fn run(host: &Host, names: &[String]) -> Result<ExitCode> {
     Ok(if survivors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A copy of the checkout, to be damaged.
-struct Copy<'a> {
-    root: PathBuf,
-    cx: &'a Cx<'a>,
-}
-
 impl Copy<'_> {
     /// The test passes as the code is and fails with the mutation. `clean` remembers tests that passed.
     fn show(&self, line: &Line, clean: &mut HashMap<String, ()>) -> Result<&'static str> {
@@ -78,7 +70,7 @@ impl Copy<'_> {
                 Ended::DidNotBuild => return fault("the test does not build without the mutation"),
             };
         }
-        self.apply(&line.mutation)?;
+        self.apply(&self.root().join("bench/lab/rows").join(&line.mutation))?;
         match self.test(line)? {
             Ended::Failed => Ok("caught"),
             Ended::Hung if line.may_hang => Ok("hangs"),
@@ -89,51 +81,22 @@ impl Copy<'_> {
         }
     }
 
-    /// Makes the copy equal to the checkout. Files that are equal keep their time, so that cargo builds only what changed.
-    fn sync(&self) -> Result {
-        let root = &self.cx.host.root;
-        let list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
-        let told = Cmd::new("git").args(list).cwd(root).quiet().ok(self.cx)?.stdout;
-        let mut stale = files(&self.root);
-        for name in told.split('\0').filter(|name| !name.is_empty()) {
-            let (from, to) = (root.join(name), self.root.join(name));
-            let Ok(content) = fs::read(&from) else { continue }; // deleted, and not yet committed
-            stale.retain(|path| *path != to);
-            if fs::read(&to).is_ok_and(|old| old == content) {
-                continue;
-            }
-            let folder = to.parent().unwrap_or(&self.root);
-            fs::create_dir_all(folder).context(|| format!("create {}", folder.display()))?;
-            fs::write(&to, content).context(|| format!("write {}", to.display()))?;
-        }
-        stale
-            .iter()
-            .try_for_each(|path| fs::remove_file(path).context(|| format!("remove {}", path.display())))
-    }
-
-    fn apply(&self, patch: &str) -> Result {
-        // The copy lies inside a checkout, which git must not take for what the patch is about.
-        let git = Cmd::new("git").args(["apply", "-C1"]).arg(self.root.join("bench/lab/rows").join(patch));
-        let above = self.root.parent().unwrap_or(Path::new("/"));
-        git.env("GIT_CEILING_DIRECTORIES", above).cwd(&self.root).quiet().ok(self.cx).map(drop)
-    }
-
     fn test(&self, line: &Line) -> Result<Ended> {
         let cargo = match line.is_model {
-            true => models::cargo_test(self.cx),
-            false => models::cargo_test_in(self.cx, self.cx.host.work.join("models/std")),
+            true => models::cargo_test(self.cx()),
+            false => models::cargo_test_in(self.cx(), self.cx().host.work.join("models/std")),
         };
-        let cargo = cargo.args(["--locked", "--quiet"]).env("RUST_BACKTRACE", "0").cwd(&self.root).quiet();
+        let cargo = cargo.args(["--locked", "--quiet"]).env("RUST_BACKTRACE", "0").cwd(self.root()).quiet();
         let test = cargo.clone().args(line.test_args());
         // What a compile-fail test runs is the compiler, so there is nothing to build first.
         if !line.may_not_build {
-            let built = test.clone().arg("--no-run").limit(BUILD_LIMIT).run(self.cx)?;
+            let built = test.clone().arg("--no-run").limit(BUILD_LIMIT).run(self.cx())?;
             if !built.status.success() {
                 return Ok(Ended::DidNotBuild);
             }
         }
         let limit = if line.may_not_build { BUILD_LIMIT } else { TEST_LIMIT };
-        match test.limit(limit).run(self.cx) {
+        match test.limit(limit).run(self.cx()) {
             Ok(output) if output.status.success() => {
                 ensure!(count_passed(&output.stdout) > 0, "`{}` matches no test", line.test);
                 Ok(Ended::Passed)
@@ -147,18 +110,4 @@ impl Copy<'_> {
 
 fn fault<T>(what: &str) -> Result<T> {
     Err(Fault::Check(what.into()))
-}
-
-/// Every file under `folder`.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            found.extend(files(&path))
-        } else {
-            found.push(path)
-        }
-    }
-    found
 }

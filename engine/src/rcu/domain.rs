@@ -49,6 +49,8 @@ pub(super) struct Domain {
 pub struct Stats {
     /// Bytes retired and not yet freed.
     pub retired_bytes: usize,
+    /// The most that there ever were: looked at whenever a writer retires, and whenever the reclaimer takes what cores retired.
+    pub retired_bytes_max: usize,
     /// What they are limited to.
     pub cap_bytes: usize,
     /// Objects retired and not yet freed, as far as the reclaimer has heard of them.
@@ -101,6 +103,7 @@ impl Domain {
     pub fn stats(&self) -> Stats {
         Stats {
             retired_bytes: self.reclaim.retired_bytes(),
+            retired_bytes_max: self.reclaim.most_bytes(),
             cap_bytes: self.reclaim.cap_bytes(),
             retired: self.reclaim.waiting(),
             freed: self.reclaim.freed(),

@@ -46,6 +46,8 @@ pub(super) struct Reclaim {
     taken: AtomicU64,
     freed: AtomicU64,
     latency: Histogram,
+    /// The most bytes that were retired at once.
+    most_bytes: AtomicUsize,
 }
 
 struct Retired {
@@ -151,6 +153,7 @@ impl Reclaim {
             taken: AtomicU64::new(0),
             freed: AtomicU64::new(0),
             latency: Histogram::new(),
+            most_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -168,6 +171,7 @@ impl Reclaim {
     fn retire(&self, object: Object, bytes: usize) {
         self.writers_bytes.fetch_add(bytes, Ordering::Relaxed);
         lock(&self.queue).push(Retired { object, bytes, at: Clock::now(), core: None });
+        self.most_bytes.fetch_max(self.retired_bytes(), Ordering::Relaxed);
         // Pairs with the fence in `doze`.
         fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::Relaxed) {
@@ -220,6 +224,10 @@ impl Reclaim {
     pub fn retired_bytes(&self) -> usize {
         let cores: usize = lock(&self.rings).iter().map(|ring| ring.account.outstanding()).sum();
         self.writers_bytes.load(Ordering::Relaxed) + cores
+    }
+
+    pub fn most_bytes(&self) -> usize {
+        self.most_bytes.load(Ordering::Relaxed)
     }
 
     pub fn cap_bytes(&self) -> usize {
@@ -281,6 +289,7 @@ impl Reclaim {
         });
         let gone = rings.len() < cores;
         drop(rings);
+        self.most_bytes.fetch_max(self.retired_bytes(), Ordering::Relaxed);
         if gone {
             self.share_out();
         }

@@ -116,7 +116,6 @@ fn bind_and_close(
         closed_at.store(crate::now(), Ordering::Release);
         socket.close();
         Tally::count(&tally.closes);
-        tally.sample_retired(crate::CAP_BYTES);
     }
 }
 

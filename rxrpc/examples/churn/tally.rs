@@ -1,6 +1,6 @@
 //! What was done, how long sleepers slept, and what failed.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,7 +22,6 @@ pub struct Tally {
     pub aborts: AtomicU64,
     /// Messages to sleepers that the flood pushed out.
     pub missed: AtomicU64,
-    retired_max: AtomicUsize,
     received: Mutex<(u64, u64)>,
     slept: Mutex<Histogram<u64>>,
     failures: Mutex<Vec<String>>,
@@ -36,7 +35,6 @@ impl Tally {
             accepts: AtomicU64::new(0),
             aborts: AtomicU64::new(0),
             missed: AtomicU64::new(0),
-            retired_max: AtomicUsize::new(0),
             received: Mutex::default(),
             slept: Mutex::new(Histogram::new_with_bounds(1, LONGEST_NANOS, 3).expect("sound bounds")),
             failures: Mutex::default(),
@@ -76,12 +74,11 @@ impl Tally {
         *lock(&self.received) = (datagrams, packets);
     }
 
-    /// Looks at what is retired just now: after each close, and once a millisecond.
-    pub fn sample_retired(&self, cap: usize) {
-        let retired = rcu::retired_bytes();
-        self.retired_max.fetch_max(retired, Ordering::Relaxed);
+    /// Looks at what is retired: the most ever, and just now.
+    pub fn look_at_retired(&self, cap: usize) {
+        let retired = rcu::stats().retired_bytes_max.max(rcu::retired_bytes());
         if retired > cap {
-            self.fail(format!("{retired} bytes are retired, of {cap} allowed"));
+            self.fail(format!("{retired} bytes were retired at once, of {cap} allowed"));
         }
     }
 
@@ -103,7 +100,7 @@ impl Tally {
             n(&self.accepts),
             n(&self.aborts),
             lock(&self.slept).len(),
-            self.retired_max.load(Ordering::Relaxed),
+            rcu::stats().retired_bytes_max,
         )
     }
 
@@ -112,7 +109,7 @@ impl Tally {
         let [p50, p99, max] = self.slept_us();
         let (datagrams, packets) = *lock(&self.received);
         format!(
-            r#"{{"seed":{seed},"seconds":{:.1},"binds":{},"closes":{},"accepts":{},"aborts":{},"sleepers_woken":{},"wake_us_p50":{p50},"wake_us_p99":{p99},"wake_us_max":{max},"messages_missed":{},"retired_bytes_max":{},"datagrams":{datagrams},"call_packets":{packets},"failures":{}}}"#,
+            r#"{{"seed":{seed},"seconds":{:.1},"binds":{},"closes":{},"accepts":{},"aborts":{},"sleepers_woken":{},"wake_us_p50":{p50},"wake_us_p99":{p99},"wake_us_max":{max},"messages_missed":{},"retired_bytes_max":{},"freed":{},"datagrams":{datagrams},"call_packets":{packets},"failures":{}}}"#,
             elapsed.as_secs_f64(),
             n(&self.binds),
             n(&self.closes),
@@ -120,7 +117,8 @@ impl Tally {
             n(&self.aborts),
             lock(&self.slept).len(),
             n(&self.missed),
-            self.retired_max.load(Ordering::Relaxed),
+            rcu::stats().retired_bytes_max,
+            rcu::stats().freed,
             self.failures().len(),
         )
     }

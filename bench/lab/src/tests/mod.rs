@@ -23,6 +23,9 @@ pub const ALL: &[Step] = &[
     Step::new("rcu/instructions", 5, rcu::instructions::instructions).about(
         "no locked instruction and one barrier a burst at most are executed between rx_burst and the wake-ups",
     ),
+    Step::new("rcu/churn", 12, rcu::churn::churn).about(
+        "AddressSanitizer: 1,000,000 binds, closes, accepts and aborts under full traffic; no early free, no lost wake-up",
+    ),
     Step::new("demo", 8, demo::demo)
         .about("rxline demo verifies every call as an ordinary user, on all CPUs and on one"),
     Step::new("views", 8, views::views).about(

@@ -24,17 +24,10 @@ pub struct Instruction {
     pub times: u64,
 }
 
-/// What was executed, and what was called from it.
-#[derive(Debug, Default)]
-pub struct Executed {
-    /// By address.
-    pub instructions: Vec<Instruction>,
-    /// How often each function was called.
-    pub calls: HashMap<String, u64>,
-}
-
 /// A function in a program's symbol table.
 pub struct Symbol {
+    /// Where it begins.
+    pub address: u64,
     /// As the linker knows it.
     pub mangled: String,
     /// As people know it, without the hash.
@@ -43,13 +36,17 @@ pub struct Symbol {
 
 /// The functions of a program.
 pub fn symbols(cx: &Cx<'_>, program: &Path) -> Result<Vec<Symbol>> {
-    let names = |how: &str| -> Result<Vec<String>> {
-        let told = Cmd::new("nm").args(["--no-sort", "--defined-only", how]).arg(program).quiet().ok(cx)?;
-        let names = told.stdout.lines().map(|line| line.splitn(3, ' ').nth(2).unwrap_or_default());
-        Ok(names.map(str::to_string).collect())
+    let list = |how: &str| -> Result<String> {
+        Ok(Cmd::new("nm").args(["--no-sort", "--defined-only", how]).arg(program).quiet().ok(cx)?.stdout)
     };
-    let pairs = names("--no-demangle")?.into_iter().zip(names("--demangle")?);
-    Ok(pairs.map(|(mangled, readable)| Symbol { mangled, readable }).collect())
+    // `0000000000a0430 T name`, the same line in both.
+    let (mangled, readable) = (list("--no-demangle")?, list("--demangle")?);
+    let pairs = mangled.lines().zip(readable.lines()).filter_map(|(mangled, readable)| {
+        let address = u64::from_str_radix(mangled.split(' ').next()?, 16).ok()?;
+        let name = |line: &str| Some(line.splitn(3, ' ').nth(2)?.to_string());
+        Some(Symbol { address, mangled: name(mangled)?, readable: name(readable)? })
+    });
+    Ok(pairs.collect())
 }
 
 /// Runs `command` and counts what it executes inside `functions`, from the moment when it enters `start` (mangled names).
@@ -60,7 +57,7 @@ pub fn run(
     command: &Cmd,
     start: &str,
     functions: &[String],
-) -> Result<(Executed, String)> {
+) -> Result<(Vec<Instruction>, String)> {
     let profile = cx.dir.join(format!("{name}.callgrind"));
     let mut words = vec!["valgrind".to_string(), "--quiet".into(), "--tool=callgrind".into()];
     let plain = ["--dump-instr=yes", "--demangle=no", "--compress-strings=no", "--compress-pos=no"];
@@ -75,13 +72,8 @@ pub fn run(
     Ok((spell_out(cx, counts)?, output.stdout))
 }
 
-/// A profile, its addresses not yet looked up.
-#[derive(Debug, Default, PartialEq)]
-struct Counts {
-    /// By object and address in it.
-    executed: BTreeMap<(String, u64), Count>,
-    calls: HashMap<String, u64>,
-}
+/// A profile, its addresses not yet looked up: by object and address in it.
+type Counts = BTreeMap<(String, u64), Count>;
 
 #[derive(Debug, Default, PartialEq)]
 struct Count {
@@ -91,8 +83,8 @@ struct Count {
 
 /// Reads callgrind's format 1, uncompressed: positions `0xADDRESS LINE`, one event. The error is the line that is no part of it.
 fn parse(profile: &str) -> std::result::Result<Counts, String> {
-    let mut counts = Counts::default();
-    let (mut object, mut function, mut callee) = ("", "", "");
+    let mut counts = Counts::new();
+    let (mut object, mut function) = ("", "");
     let mut lines = profile.lines();
     while let Some(line) = lines.next() {
         let wrong = || line.to_string();
@@ -100,15 +92,9 @@ fn parse(profile: &str) -> std::result::Result<Counts, String> {
             match key {
                 "ob" => object = value,
                 "fn" => function = value,
-                "cfn" => callee = value,
-                "calls" => {
-                    let times: u64 =
-                        value.split(' ').next().and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
-                    *counts.calls.entry(callee.into()).or_default() += times;
-                    // What the callee took: it has lines of its own.
-                    lines.next();
-                }
-                "fl" | "fi" | "fe" | "cob" | "cfi" | "cfl" => {}
+                // What the callee took follows: it has lines of its own.
+                "calls" => _ = lines.next(),
+                "fl" | "fi" | "fe" | "cob" | "cfi" | "cfl" | "cfn" => {}
                 _ => return Err(wrong()),
             }
         } else if let Some(words) = line.strip_prefix("0x") {
@@ -116,7 +102,7 @@ fn parse(profile: &str) -> std::result::Result<Counts, String> {
             let mut next = || words.next().ok_or_else(wrong);
             let address = u64::from_str_radix(next()?, 16).map_err(|_| wrong())?;
             let (_line, times) = (next()?, next()?.parse::<u64>().map_err(|_| wrong())?);
-            let count = counts.executed.entry((object.into(), address));
+            let count = counts.entry((object.into(), address));
             count.or_insert_with(|| Count { function: function.into(), times: 0 }).times += times;
         }
     }
@@ -124,11 +110,11 @@ fn parse(profile: &str) -> std::result::Result<Counts, String> {
 }
 
 /// Looks every address up in the disassembly of its object.
-fn spell_out(cx: &Cx<'_>, counts: Counts) -> Result<Executed> {
-    let mut executed = Executed { instructions: Vec::new(), calls: counts.calls };
+fn spell_out(cx: &Cx<'_>, counts: Counts) -> Result<Vec<Instruction>> {
+    let mut executed = Vec::new();
     let mut last = String::new();
     let mut code = HashMap::new();
-    for ((object, address), Count { function, times }) in counts.executed {
+    for ((object, address), Count { function, times }) in counts {
         if object != last {
             code = disassemble(cx, &object)?;
             last.clone_from(&object);
@@ -138,7 +124,7 @@ fn spell_out(cx: &Cx<'_>, counts: Counts) -> Result<Executed> {
             let what = format!("{address:#x} of {object} ({function}) was executed {times} times");
             Fault::Check(format!("{what}, but objdump has no such address"))
         })?;
-        executed.instructions.push(Instruction { text, object, address, function, times });
+        executed.push(Instruction { text, object, address, function, times });
     }
     Ok(executed)
 }
@@ -206,7 +192,6 @@ fn=memcpy
     fn a_profile_is_read() {
         let counts = parse(PROFILE).unwrap();
         let told: Vec<_> = counts
-            .executed
             .iter()
             .map(|((object, address), count)| {
                 (object.as_str(), *address, count.function.as_str(), count.times)
@@ -220,7 +205,6 @@ fn=memcpy
             ("/lib/c.so", 0x99, "memcpy", 4),
         ];
         assert_eq!(told, expected);
-        assert_eq!(counts.calls, HashMap::from([("memcpy".to_string(), 4)]));
         assert_eq!(parse("jump=1/2 0x10 5"), Err("jump=1/2 0x10 5".into()));
         assert_eq!(parse("0x10 7"), Err("0x10 7".into()));
     }

@@ -16,7 +16,7 @@ use crate::fault::{Fault, Result, ensure};
 use crate::proc::Cmd;
 use crate::step::Cx;
 
-use super::callgrind::{self, Executed, Instruction};
+use super::callgrind::{self, Instruction, Symbol};
 
 /// Datagrams, or calls, of each run: one thread at a time runs under valgrind, some 4,000 calls a second.
 const COUNT: u64 = 20_000;
@@ -70,9 +70,9 @@ pub fn instructions(cx: &Cx<'_>) -> Result {
 /// The program under test, and its functions of interest, mangled.
 struct Program {
     path: PathBuf,
-    steady: String,
+    steady: Symbol,
     regions: Vec<String>,
-    wake: String,
+    wake: Symbol,
 }
 
 impl Program {
@@ -81,7 +81,7 @@ impl Program {
             ["build", "--release", "--locked", "--package", "rxrpc", "--example", "receive_in_memory"];
         cargo(cx).args(build).run_to_log(cx)?;
         let path = cx.host.target().join("release/examples/receive_in_memory");
-        let symbols = callgrind::symbols(cx, &path)?;
+        let mut symbols = callgrind::symbols(cx, &path)?;
         let regions: Vec<String> = symbols
             .iter()
             .filter(|symbol| REGIONS.iter().any(|name| is_of_core(&symbol.readable, name)))
@@ -92,17 +92,17 @@ impl Program {
             regions.len() == 2 * REGIONS.len(),
             "these are not Core::receive and Core::expire, twice each: {regions:?}"
         );
-        let find = |name: &str| {
-            let found =
-                symbols.iter().find(|symbol| symbol.readable == name).map(|symbol| symbol.mangled.clone());
-            found.ok_or_else(|| Fault::Check(format!("{name} is no function of its own any more")))
+        let mut take = |name: &str| {
+            let at = symbols.iter().position(|symbol| symbol.readable == name);
+            let at = at.ok_or_else(|| Fault::Check(format!("{name} is no function of its own any more")))?;
+            Ok(symbols.swap_remove(at))
         };
-        Ok(Program { steady: find(STEADY)?, wake: find(WAKE)?, path, regions })
+        Ok(Program { steady: take(STEADY)?, wake: take(WAKE)?, path, regions })
     }
 
     fn run(&self, cx: &Cx<'_>, what: &str, count: u64) -> Result<Run> {
         let command = Cmd::new(&self.path).arg(what).arg(count.to_string());
-        let (executed, told) = callgrind::run(cx, what, &command, &self.steady, &self.regions)?;
+        let (executed, told) = callgrind::run(cx, what, &command, &self.steady.mangled, &self.regions)?;
         let figure = |name: &str| -> Result<u64> {
             let value = told.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
             value
@@ -141,22 +141,25 @@ struct Run {
 }
 
 impl Run {
-    fn of(executed: Executed, wake: &str, busy_turns: u64, received: u64) -> Run {
-        let wakes = executed.calls.get(wake).copied().unwrap_or(0);
+    fn of(executed: Vec<Instruction>, wake: &Symbol, busy_turns: u64, received: u64) -> Run {
         let mut run = Run {
             total: 0,
             received,
             busy_turns,
-            wakes,
+            wakes: 0,
             locked_in_wakes: 0,
             barriers: Vec::new(),
             locked: Vec::new(),
         };
-        for instruction in executed.instructions {
+        for instruction in executed {
+            let in_wake = instruction.function == wake.mangled;
+            if in_wake && instruction.address == wake.address {
+                run.wakes = instruction.times;
+            }
             run.total += instruction.times;
             match Kind::of(&instruction.text) {
                 Kind::Plain => {}
-                Kind::Locked if instruction.function == wake => run.locked_in_wakes += instruction.times,
+                Kind::Locked if in_wake => run.locked_in_wakes += instruction.times,
                 Kind::Locked => run.locked.push(instruction),
                 Kind::Barrier => run.barriers.push(instruction),
             }
@@ -290,27 +293,29 @@ mod tests {
 
     #[test]
     fn barriers_are_counted_against_turns_and_locks_against_wake_ups() {
-        let executed = |text: &str, function: &str, times| Instruction {
+        let executed = |address, text: &str, function: &str, times| Instruction {
             text: text.into(),
             object: "/bin/a".into(),
-            address: 0,
+            address,
             function: function.into(),
             times,
         };
+        let wake = Symbol { address: 0x50, mangled: "wake".into(), readable: "wake".into() };
         let run = |barriers, in_wake, locked| {
-            let instructions = vec![
-                executed("mfence", "receive", barriers),
-                executed("lock incl (%rax)", "wake", in_wake),
-                executed("lock incl (%rax)", if locked { "receive" } else { "wake" }, 1),
+            let executed = vec![
+                executed(0x10, "mfence", "receive", barriers),
+                executed(0x20, "lock incl (%rax)", "receive", locked),
+                executed(0x50, "push %rbp", "wake", 5),
+                executed(0x51, "lock incl (%rax)", "wake", in_wake),
             ];
-            let calls = [("wake".to_string(), 5)].into();
-            let run = Run::of(Executed { instructions, calls }, "wake", 10, 2);
-            assert_eq!(run.each(), (barriers + in_wake + 1) / 2);
-            (run.has_too_many_barriers(), run.locks_too_often_in_wakes(), run.locked.len())
+            let executed: Vec<_> = executed.into_iter().filter(|instruction| instruction.times > 0).collect();
+            let run = Run::of(executed, &wake, 10, 2);
+            assert_eq!(run.each(), (barriers + locked + 5 + in_wake) / 2);
+            (run.wakes, run.has_too_many_barriers(), run.locks_too_often_in_wakes(), run.locked.len())
         };
-        assert_eq!(run(10, 4, false), (false, false, 0));
-        assert_eq!(run(11, 4, false), (true, false, 0));
-        assert_eq!(run(10, 5, false), (false, true, 0));
-        assert_eq!(run(10, 5, true), (false, false, 1));
+        assert_eq!(run(10, 5, 0), (5, false, false, 0));
+        assert_eq!(run(11, 5, 0), (5, true, false, 0));
+        assert_eq!(run(10, 6, 0), (5, false, true, 0));
+        assert_eq!(run(10, 5, 1), (5, false, false, 1));
     }
 }

@@ -1,4 +1,5 @@
 //! RCU sockets, proved on what really runs: the instructions, the memory, the compiler's refusals.
 
 mod callgrind;
+pub mod churn;
 pub mod instructions;
