@@ -20,10 +20,16 @@ pub const ALL: &[Step] = &[
     Step::new("privileged", 15, workspace::privileged).about(
         "drivers on real Linux interfaces pass the suite that all drivers pass, in namespaces of their own",
     ),
-    Step::new("rcu/instructions", 5, rcu::instructions::instructions).about(
+    Step::new("rcu/rows", 25, rcu::rows::rows)
+        .about("the test of every row of bench/lab/rows/ROWS.md passes; `cargo lab models --mutants` breaks each"),
+    Step::new("rcu/compile-fail", 16, rcu::tests::compile_fail)
+        .about("what RCU and the calls' handles forbid does not compile"),
+    Step::new("rcu/allocations", 16, rcu::tests::allocations)
+        .about("ten seconds of datagrams, and of calls that start and end, allocate and free nothing"),
+    Step::new("rcu/instructions", 20, rcu::instructions::instructions).about(
         "no locked instruction and one barrier a burst at most are executed between rx_burst and the wake-ups",
     ),
-    Step::new("rcu/churn", 12, rcu::churn::churn).about(
+    Step::new("rcu/churn", 25, rcu::churn::churn).about(
         "AddressSanitizer: 1,000,000 binds, closes, accepts and aborts under full traffic; no early free, no lost wake-up",
     ),
     Step::new("demo", 8, demo::demo)

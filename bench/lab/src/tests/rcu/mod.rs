@@ -3,3 +3,5 @@
 mod callgrind;
 pub mod churn;
 pub mod instructions;
+pub mod rows;
+pub mod tests;
