@@ -245,14 +245,14 @@ mod tests {
         let path = folder.0.join("a.sock");
         let first = listen_at(&path).unwrap();
         assert!(matches!(listen_at(&path), Err(PlaceError::Taken { .. })));
-        assert_eq!(living(&folder.0).unwrap(), [path.clone()]);
+        assert_eq!(living(&folder.0).unwrap(), std::slice::from_ref(&path));
         // As a killed process leaves it: the file is there, and nobody listens.
         let (listener, file) = first;
         drop(listener);
         let second = listen_at(&path).unwrap();
         // The first one's end does not take the second one's file away.
         drop(file);
-        assert_eq!(living(&folder.0).unwrap(), [path.clone()]);
+        assert_eq!(living(&folder.0).unwrap(), std::slice::from_ref(&path));
         drop(second.0);
         assert_eq!(living(&folder.0).unwrap(), [] as [PathBuf; 0]);
         assert!(!path.exists(), "removed on sight");
