@@ -29,6 +29,7 @@ pub(crate) struct CallTable {
 /// Where no call is: places without memory, and the halves of spare calls.
 struct Places {
     empty: Vec<u32>,
+    #[allow(clippy::vec_box, reason = "a half is large and travels in its box, which is recycled with it")]
     spares: Vec<Box<CoreHalf>>,
 }
 
