@@ -440,3 +440,72 @@ impl<C> CommandSender<C> {
         self.inbox.send(command, Some(deadline))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+    use std::sync::atomic::AtomicUsize;
+
+    fn sockets(sockets_max: usize) -> Arc<Sockets> {
+        let wires = crate::wires::wires::<()>(1).unwrap();
+        let limits = Limits { sockets_max, queue_budget: 4096, core_budget: 4096 };
+        let addresses = HashSet::from(["10.0.0.1".parse().unwrap()]);
+        let (number, _tokens) = socket::tokens(1);
+        Arc::new(Sockets::new(number, HashKeys(1, 2), wires.links, limits, addresses).unwrap())
+    }
+
+    #[test]
+    fn of_two_binds_of_one_address_one_wins() {
+        const ROUNDS: usize = 3000;
+        let sockets = sockets(16);
+        let (start, end, won) = (Barrier::new(2), Barrier::new(2), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for round in 0..ROUNDS {
+                        start.wait();
+                        let bound = sockets.bind("10.0.0.1:7".parse().unwrap(), None, 0);
+                        won.fetch_add(usize::from(bound.is_ok()), Ordering::Relaxed);
+                        end.wait();
+                        // Not asserted: the other thread would wait at the barrier for ever.
+                        if won.load(Ordering::Relaxed) != round + 1 {
+                            return;
+                        }
+                        assert!(bound.is_ok() || matches!(bound, Err(BindError::InUse { .. })));
+                    }
+                });
+            }
+        });
+        assert_eq!(won.into_inner(), ROUNDS, "in some round none or both bound the address");
+        assert_eq!((sockets.open(), sockets.entries()), (0, 0));
+    }
+
+    #[test]
+    fn a_free_port_is_found_until_there_is_none() {
+        let sockets = sockets(EPHEMERAL.len() + 2);
+        let local = "10.0.0.1:0".parse().unwrap();
+        let bound: Vec<_> = EPHEMERAL.map(|_| sockets.bind(local, None, 0).unwrap()).collect();
+        let ports: HashSet<_> = bound.iter().map(|handle| handle.local_addr().port()).collect();
+        assert_eq!(ports.len(), EPHEMERAL.len());
+        let full = sockets.bind(local, None, 0);
+        assert!(matches!(full, Err(BindError::NoPort { .. })));
+        let peer = Some("10.0.0.2:9".parse().unwrap());
+        assert!(sockets.bind(local, peer, 0).is_ok(), "a connected socket shares its port with others");
+        drop(bound);
+        assert!(sockets.bind(local, None, 0).is_ok());
+    }
+
+    /// Closing and binding faster than grace periods pass uses up the spare places; a bind then waits for one, and none is lost.
+    #[test]
+    fn binding_goes_on_when_every_free_place_waits_for_its_grace_period() {
+        let sockets = sockets(1);
+        for port in (1..=20_000).chain(1..=20_000) {
+            let handle = sockets.bind(SocketAddr::from(([10, 0, 0, 1], port)), None, 0).unwrap();
+            let other = sockets.bind("10.0.0.1:65535".parse().unwrap(), None, 0);
+            assert_eq!(other.err(), Some(BindError::TooMany { max: 1 }));
+            drop(handle);
+        }
+        assert_eq!((sockets.open(), sockets.entries()), (0, 0));
+    }
+}
