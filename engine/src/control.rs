@@ -27,6 +27,8 @@ use crate::wq::SocketWq;
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 49_152..=65_535;
 /// Ports drawn before all are looked at: that many are taken by chance only if nearly all are.
 const PORT_DRAWS: usize = 32;
+/// Sockets that a core's cache of a megabyte has room for, with their buckets and slots.
+const CACHED: usize = 2048;
 /// How often, and how long each time, a bind waits for places of closed sockets to be free again.
 const PLACE_WAITS: usize = 10_000;
 const PLACE_WAIT: Duration = Duration::from_micros(100);
@@ -158,6 +160,12 @@ impl Sockets {
         guard: ReadGuard<'g>,
     ) -> ArrayVec<Option<&'g Socket>, BURST> {
         self.table.lookup_burst(flows, guard)
+    }
+
+    /// Whether they are too many for a core's cache.
+    #[inline]
+    pub fn are_many(&self) -> bool {
+        self.table.len() > CACHED
     }
 
     /// Whether `core`, which ever queued `queued` bytes of buffers, may queue `weight` more.

@@ -97,9 +97,7 @@ impl<H: Handler> Core<H> {
             cx.raw(handler, port, burst);
             return received > 0;
         }
-        for frame in burst.drain(..) {
-            cx.input(handler, port, frame);
-        }
+        cx.input_burst(handler, port, burst);
         cx.settle(handler);
         cx.wake_touched();
         received > 0

@@ -1,11 +1,15 @@
 //! A frame's way from the queue to the handler: demux, owner, table, handler; and what the stack settles on the side.
 
-use pmd::{Burst, Mbuf};
+use arrayvec::ArrayVec;
+use pmd::{BURST, Burst, Mbuf};
 
 use crate::cx::{CoreState, Cx, HandOver};
+use crate::flow::Flow;
 use crate::handler::{Handler, Outcome};
+use crate::socket::Socket;
 use crate::stack::{Datagram, Unreachable, Update, Verdict};
 use crate::stats::Drop;
+use crate::table::prefetch;
 
 /// Notices and datagrams to ourselves that one burst takes up: a socket that answers itself must not hold the core.
 const LOCAL_BURST: usize = 64;
@@ -46,12 +50,42 @@ impl Cx<'_> {
         burst.clear();
     }
 
-    /// One frame's way: parse, find the owner, find the socket, hand it to the handler.
+    /// A burst's way, frame by frame: parse, find the owner, find the socket, hand it to the handler.
     #[inline]
-    pub(crate) fn input<H: Handler>(&mut self, handler: &mut H, port: usize, frame: Mbuf) {
+    pub(crate) fn input_burst<H: Handler>(&mut self, handler: &mut H, port: usize, burst: &mut Burst) {
+        if self.sockets.are_many() {
+            return self.input_among_many(handler, port, burst);
+        }
+        for frame in burst.drain(..) {
+            if let Some(datagram) = self.input(handler, port, frame) {
+                self.deliver_to_socket(handler, datagram);
+            }
+        }
+    }
+
+    /// Where a socket is hardly ever in the cache: all are looked for at once, so that the misses overlap. Where they are in the cache, this
+    /// would cost 14 ns a datagram more than it saves (measured with `udp_echo_memory`).
+    #[inline(never)]
+    fn input_among_many<H: Handler>(&mut self, handler: &mut H, port: usize, burst: &mut Burst) {
+        let mut arrived: ArrayVec<Datagram, BURST> = ArrayVec::new();
+        for frame in burst.drain(..) {
+            arrived.extend(self.input(handler, port, frame));
+        }
+        let flow = |datagram: &Datagram| Flow::new(datagram.local, Some(datagram.peer));
+        let flows: ArrayVec<_, BURST> = arrived.iter().map(flow).collect();
+        let sockets = self.sockets.lookup_burst(&flows, self.guard);
+        sockets.iter().flatten().for_each(|socket| prefetch(*socket));
+        for (datagram, socket) in arrived.into_iter().zip(sockets) {
+            self.deliver_to(handler, socket, datagram);
+        }
+    }
+
+    /// A frame's datagram, if it has one for this core.
+    #[inline]
+    fn input<H: Handler>(&mut self, handler: &mut H, port: usize, frame: Mbuf) -> Option<Datagram> {
         let CoreState { stack, out, counters, .. } = &mut *self.state;
         match stack.demux(self.now, port, frame, self.pool, out) {
-            Verdict::Datagram(datagram) => self.steer(handler, datagram),
+            Verdict::Datagram(datagram) => return self.steer(datagram),
             Verdict::Consumed => counters.consumed.add(1),
             Verdict::Held => {}
             Verdict::Unreachable(notice) => {
@@ -60,24 +94,32 @@ impl Cx<'_> {
             }
             Verdict::Drop(reason, _frame) => counters.dropped(reason),
         }
+        None
     }
 
-    /// To the core that owns the flow: most often this one.
+    /// Back if this core owns the flow, as most often; else it goes to the one that does.
     #[inline]
-    fn steer<H: Handler>(&mut self, handler: &mut H, datagram: Datagram) {
+    fn steer(&mut self, datagram: Datagram) -> Option<Datagram> {
         let owner = self.owner(datagram.local, datagram.peer);
         if owner == self.state.core {
-            return self.deliver_to_socket(handler, datagram);
+            return Some(datagram);
         }
         match self.hand_over(owner, HandOver::Datagram(datagram)) {
             Ok(()) => self.state.counters.handed_out.add(1),
             Err(_) => self.state.counters.dropped(Drop::HandOverFull),
         }
+        None
     }
 
     #[inline]
     pub(crate) fn deliver_to_socket<H: Handler>(&mut self, handler: &mut H, datagram: Datagram) {
-        match self.sockets.lookup(datagram.local, datagram.peer, self.guard) {
+        let socket = self.sockets.lookup(datagram.local, datagram.peer, self.guard);
+        self.deliver_to(handler, socket, datagram);
+    }
+
+    #[inline]
+    fn deliver_to<H: Handler>(&mut self, handler: &mut H, socket: Option<&Socket>, datagram: Datagram) {
+        match socket {
             Some(socket) => {
                 let outcome = handler.input(self, socket, datagram);
                 self.state.counters.outcome(outcome);
@@ -121,7 +163,9 @@ impl Cx<'_> {
         for _ in 0..LOCAL_BURST {
             let Some(datagram) = self.state.out.pop_loopback() else { break };
             self.state.counters.received.add(1);
-            self.steer(handler, datagram);
+            if let Some(datagram) = self.steer(datagram) {
+                self.deliver_to_socket(handler, datagram);
+            }
         }
         if let Some(tally) = self.state.out.take_tally() {
             self.state.counters.settle(&tally);

@@ -321,3 +321,32 @@ fn who_waits_moves_to_the_queue_that_is_grafted() {
     drop((sockets, sender));
     end(server, client);
 }
+
+/// With more sockets than a core's cache has room for, a burst's sockets are looked for together: each datagram still reaches its own.
+#[test]
+fn among_thousands_of_sockets_each_datagram_reaches_its_own() {
+    let (server, client) = pair("many");
+    let local = |port: u16| SocketAddr::from(([192, 0, 2, 1], port));
+    let bound: Vec<UdpSocket> = (0..4000).map(|n| server.udp().bind(local(10_000 + n)).unwrap()).collect();
+    let sender = client.udp().bind(addr("192.0.2.2:9")).unwrap();
+    let connected = server.udp().connect(local(10_000), addr("192.0.2.2:9")).unwrap();
+    let mut buffer = [0; 16];
+    for round in 0..20u16 {
+        let ports = || (0..40).map(|n| 10_001 + (round * 40 + n) * 17 % 3999);
+        for port in ports() {
+            sender.send_to(&port.to_be_bytes(), local(port)).unwrap();
+        }
+        sender.send_to(b"connected", local(10_000)).unwrap();
+        sender.send_to(b"nobody", local(9)).unwrap();
+        for port in ports() {
+            let socket = &bound[usize::from(port - 10_000)];
+            let (len, peer) = socket.recv_timeout(LONG, &mut buffer).unwrap();
+            assert_eq!((&buffer[..len], peer), (&port.to_be_bytes()[..], addr("192.0.2.2:9")));
+        }
+        assert_eq!(connected.recv_timeout(LONG, &mut buffer).unwrap().0, b"connected".len());
+    }
+    let refused = server.stats().ledger();
+    assert!(refused.to_string().contains("no_socket"), "{refused}");
+    drop((bound, sender, connected));
+    end(server, client);
+}

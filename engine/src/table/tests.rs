@@ -176,9 +176,9 @@ fn an_overflow_bucket_is_not_used_again_under_a_reader() {
     assert_eq!(buckets(&table), 3, "15 entries of one hash, 7 in a bucket");
     let mut reader = Reader::register("test");
     let _ = reader.guard();
+    let spare = table.index.spare_taken();
     close(&table, &key(14), ids[14]);
     assert_eq!(buckets(&table), 2);
-    let spare = table.index.spare_taken();
     thread::sleep(Duration::from_millis(20));
     assert_eq!(table.index.spare_taken(), spare, "the bucket was given back under a reader");
     eventually("the bucket is free after the grace period", || {
