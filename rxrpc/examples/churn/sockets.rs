@@ -54,7 +54,7 @@ pub fn start<'s>(
 fn be_pinged(index: usize, socket: &UdpSocket, pings: &Pings, tally: &Tally) {
     let mut message = [0; 8];
     pings.ask(index);
-    let received = if index % 2 == 0 {
+    let received = if index.is_multiple_of(2) {
         socket.recv_timeout(PATIENCE, &mut message)
     } else {
         let deadline = Instant::now() + PATIENCE;
