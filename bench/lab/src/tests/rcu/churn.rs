@@ -49,8 +49,10 @@ pub fn churn(cx: &Cx<'_>) -> Result {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
     cx.log.line(format!("again with SEED={seed} cargo lab test rcu/churn"));
-    planted(cx, seed)?;
-    let program = build(cx, &cx.host.root)?;
+    let copy = Copy::new(cx, cx.host.work.join("churn/copy"));
+    copy.sync()?;
+    let program = build(&copy, "churn")?;
+    planted(&copy, seed)?;
     let churn = command(&program, seed, SECONDS, OPERATIONS).limit(Duration::from_secs(SECONDS_MAX + 60));
     let output = churn.ok(cx)?;
     let last = output.stdout.lines().last().unwrap_or_default();
@@ -93,11 +95,10 @@ fn judge(summary: &Summary) -> Result {
 }
 
 /// Shows that a use after free would be found: in a copy, the control thread frees without a grace period.
-fn planted(cx: &Cx<'_>, seed: u64) -> Result {
-    let copy = Copy::new(cx, cx.host.work.join("churn/copy"));
-    copy.sync()?;
+fn planted(copy: &Copy<'_>, seed: u64) -> Result {
+    let cx = copy.cx();
     copy.apply(&cx.host.root.join(PLANTED))?;
-    let program = build(cx, copy.root())?;
+    let program = build(copy, "churn-planted")?;
     let churn = command(&program, seed, PLANTED_SECONDS, 1).limit(Duration::from_secs(PLANTED_SECONDS + 60));
     let output = churn.run(cx)?;
     let found = output.stderr.lines().find(|line| line.contains("AddressSanitizer: heap-use-after-free"));
@@ -116,20 +117,21 @@ fn command(program: &Path, seed: u64, seconds: u64, operations: u64) -> Cmd {
     Cmd::new(program).args(words).arg("--json").env("ASAN_OPTIONS", "detect_stack_use_after_return=1")
 }
 
-/// Builds the program with the sanitizer in it, from the checkout at `root`.
-fn build(cx: &Cx<'_>, root: &Path) -> Result<PathBuf> {
-    let told = Cmd::new("rustc").arg("-vV").cwd(root).quiet().ok(cx)?.stdout;
+/// Builds the program with the sanitizer in it, from the copy as it is now, and keeps it under `name`.
+///
+/// Both programs come from the copy: to cargo a copy and its original are one package, and whichever was built last would pass for both.
+fn build(copy: &Copy<'_>, name: &str) -> Result<PathBuf> {
+    let cx = copy.cx();
+    let told = Cmd::new("rustc").arg("-vV").cwd(copy.root()).quiet().ok(cx)?.stdout;
     let host = told.lines().find_map(|line| line.strip_prefix("host: "));
     let host = host.ok_or_else(|| Fault::Check(format!("rustc does not say what it builds for: {told}")))?;
-    // One build folder for both: the dependencies are the same.
     let target = cx.host.work.join("churn/target");
     let build =
         ["build", "--release", "--locked", "--package", "rxrpc", "--example", "churn", "--target", host];
-    let cargo = cargo(cx).args(build).cwd(root).env("CARGO_TARGET_DIR", &target);
+    let cargo = cargo(cx).args(build).cwd(copy.root()).env("CARGO_TARGET_DIR", &target);
     cargo.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "-Zsanitizer=address").run_to_log(cx)?;
     let built = target.join(host).join("release/examples/churn");
-    // The other build takes its place.
-    let kept = cx.dir.join("churn");
+    let kept = cx.dir.join(name);
     std::fs::copy(&built, &kept)
         .map_err(|source| Fault::Io { what: format!("copy {}", built.display()), source })?;
     Ok(kept)
