@@ -15,8 +15,8 @@ use arrayvec::ArrayVec;
 use crossbeam_utils::CachePadded;
 use pmd::{BURST, Mbuf, RegionError};
 
-use crate::flow::Flow;
-use crate::owner::{HashKeys, Ownership};
+use crate::flow::{Flow, HashKeys};
+use crate::owner::Ownership;
 use crate::rcu::{self, ReadGuard};
 use crate::ring::{Bell, Inbox, SendError};
 use crate::socket::{self, Socket, SocketId};

@@ -9,9 +9,10 @@
 //! might learn about collisions; what that buys is bounded, since peers cannot put entries into a table, and those there are get
 //! found within one chain.
 
+use std::hash::Hasher;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use crate::owner::HashKeys;
+use siphasher::sip::SipHasher13;
 
 /// Words of a flow.
 pub(crate) const WORDS: usize = 6;
@@ -28,6 +29,19 @@ pub(crate) const WORDS_V4: usize = 2;
 pub(crate) const KINDS: usize = 4;
 pub(crate) const WILDCARD: usize = 1;
 pub(crate) const UNCONNECTED: usize = 2;
+
+/// Keys of the engine's hashes, drawn at the start so that a peer cannot choose what collides.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HashKeys(pub u64, pub u64);
+
+impl HashKeys {
+    /// The `n`th value derived from the keys, for those who need randomness of their own.
+    pub fn derive(&self, n: u64) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
+        hasher.write_u64(n);
+        hasher.finish()
+    }
+}
 
 /// What a kind of socket is bound to: these bits of what a datagram belongs to.
 const BOUND: [[u64; WORDS]; KINDS] = {

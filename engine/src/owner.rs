@@ -3,25 +3,9 @@
 //! It does not depend on which queue a frame came in by, so it holds where the device cannot steer. Deliberately absent: roaming;
 //! the peer's address is part of the flow.
 
-use std::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
 
-use siphasher::sip::SipHasher13;
-
-use crate::flow::{Flow, FlowHash};
-
-/// Keys of the engine's hashes, drawn at the start so that a peer cannot choose what collides.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct HashKeys(pub u64, pub u64);
-
-impl HashKeys {
-    /// The `n`th value derived from the keys, for those who need randomness of their own.
-    pub fn derive(&self, n: u64) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
-        hasher.write_u64(n);
-        hasher.finish()
-    }
-}
+use crate::flow::{Flow, FlowHash, HashKeys};
 
 /// The ownership function of one engine.
 #[derive(Clone, Copy, Debug)]

@@ -200,7 +200,7 @@ impl<T: Send + Sync + 'static, F: FnOnce(Quiesced<T>)> Drop for AfterGrace<T, F>
 
 impl<T: Send + Sync + 'static> Table<T> {
     /// A table for `sockets_max` sockets, at most [`SOCKETS_MAX`]. Memory is used as sockets come.
-    pub fn new(keys: crate::owner::HashKeys, sockets_max: usize) -> Result<Self, RegionError> {
+    pub fn new(keys: crate::flow::HashKeys, sockets_max: usize) -> Result<Self, RegionError> {
         Self::with_hash(FlowHash::new(keys), sockets_max.min(SOCKETS_MAX) + SLOTS_SPARE)
     }
 

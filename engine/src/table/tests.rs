@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::owner::HashKeys;
+use crate::flow::HashKeys;
 use crate::rcu::Reader;
 
 const KEYS: HashKeys = HashKeys(11, 12);
