@@ -18,7 +18,7 @@ use crate::wire::debug::DebugRequest;
 use crate::{
     BeginError, BundleId, CallId, CallOptions, CallView, Completion, ConnId, ConnView, EndpointConfig, Event,
     ListenError, LocalError, LocalId, LocalView, NetError, PeerId, PeerView, Role, RxDrop, RxStats,
-    ServiceConfig, Target,
+    ServiceConfig, Target, Timeout,
 };
 use pmd::{Instant, Mbuf, Pool};
 use std::net::SocketAddr;
@@ -314,6 +314,12 @@ impl Endpoint {
     /// Ends a call with a code that the peer is told. Nothing happens to a call that has ended.
     pub fn abort(&mut self, now: Instant, call: CallId, code: i32) {
         self.finish(now, call, Completion::LocalAbort(code));
+    }
+
+    /// Ends a call as [`Timeout::Dead`] without a word: for a reply that was sent whole to a client that says nothing any more. It may have
+    /// all of it, and an ABORT could take that away before it is read. A client that asks again is told.
+    pub fn give_up(&mut self, now: Instant, call: CallId) {
+        self.end(now, call, Completion::TimedOut(Timeout::Dead), false);
     }
 
     /// Gives a call back, exactly once: its identifier is unknown from now on and no event names it. One in progress is

@@ -13,8 +13,14 @@ use crate::{CallId, Completion, ConnId, Event, Role};
 use pmd::Instant;
 
 impl Endpoint {
-    /// Ends a call. The first end stands.
+    /// Ends a call, and tells the other end unless it knows. The first end stands.
     pub(crate) fn finish(&mut self, now: Instant, id: CallId, completion: Completion) {
+        let tell =
+            matches!(completion, Completion::LocalAbort(_) | Completion::TimedOut(_) | Completion::Busy);
+        self.end(now, id, completion, tell);
+    }
+
+    pub(crate) fn end(&mut self, now: Instant, id: CallId, completion: Completion, tell: bool) {
         let Some(call) = self.calls.get_mut(id).filter(|call| call.completion.is_none()) else { return };
         let in_line = call.in_line();
         call.completion = Some(completion);
@@ -31,8 +37,6 @@ impl Endpoint {
             Completion::Succeeded => Last::Ack { next: call.recv.next(), highest: call.recv.highest() },
             other => Last::Abort { code: other.abort_code() },
         };
-        let tell =
-            matches!(completion, Completion::LocalAbort(_) | Completion::TimedOut(_) | Completion::Busy);
         let (conn, channel, bundle, announced) =
             (call.conn.take(), call.channel, call.bundle, call.announced);
         if announced {

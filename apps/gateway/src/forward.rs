@@ -143,15 +143,17 @@ impl Forwarder {
         self.draining
     }
 
-    /// Aborts every call in progress. Of those whose whole reply was sent, only the client's last word is missing.
+    /// Ends every call in progress: with an ABORT, unless the whole reply was sent and only the client's last word is missing.
     pub fn abort_all(&mut self, io: &mut Io<'_>) {
         for index in self.pairs.indices() {
-            let figure: Figure = match self.reply_was_sent(io, index) {
-                true => |figures| &figures.client_left,
-                false => |figures| &figures.drained,
-            };
             self.end_backend(io, index, code::CALL_DEAD, Outcome::Cancelled);
-            self.abort_client(io, index, code::CALL_DEAD, figure);
+            if self.reply_was_sent(io, index) {
+                let client = self.pairs.get_mut(index).client;
+                io.endpoint.give_up(io.now, client);
+                self.remove(io, index, |figures| &figures.client_left);
+            } else {
+                self.abort_client(io, index, code::CALL_DEAD, |figures| &figures.drained);
+            }
         }
     }
 

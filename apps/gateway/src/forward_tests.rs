@@ -3,7 +3,7 @@ use std::time::Duration;
 use rxrpc::{Completion, code};
 
 use crate::config::BUFFERS_PER_CALL;
-use crate::testbed::{Bed, GATEWAY, Op, Wire, reply_to, request};
+use crate::testbed::{Bed, CLIENT, GATEWAY, Op, Wire, reply_to, request};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -282,6 +282,24 @@ fn draining_refuses_new_calls_and_lets_those_in_progress_end() {
     bed.assert_clean();
     let figures = bed.shared.calls();
     assert_eq!((figures.succeeded, figures.refused_draining), (5, 1));
+}
+
+#[test]
+fn a_client_that_left_with_its_answer_is_not_aborted() {
+    let mut bed = Bed::new(13, 1, "", Wire::CLEAN);
+    bed.call(request(Op::Reply, 1000, 10, 1));
+    // The request went to the server, and the reply is on its way to the client.
+    let sent = bed.run(SECOND, |bed| bed.nodes[GATEWAY].endpoint.stats().sent[1] == 2);
+    assert!(sent, "no reply was sent");
+    bed.nodes[CLIENT].down = true;
+    bed.pass(5 * SECOND);
+    assert_eq!(bed.forwarder.in_progress(), 1, "nothing says that the client is gone");
+    bed.forwarder.drain();
+    bed.gateway(|forwarder, io| forwarder.abort_all(io));
+    bed.pass(SECOND);
+    let figures = bed.shared.calls();
+    assert_eq!((figures.client_left, figures.drained), (1, 0));
+    assert_eq!(bed.nodes[GATEWAY].endpoint.stats().sent[4], 0, "an ABORT was sent to it");
 }
 
 #[test]
