@@ -67,6 +67,28 @@ pub struct PortInfo {
     pub address_bits: u32,
 }
 
+impl PortInfo {
+    /// Of a port that is memory of this process or files: it has no line rate and nothing to wait on.
+    pub(crate) fn in_process(
+        url: &str,
+        driver: &'static str,
+        mac: MacAddr,
+        mtu: usize,
+        queues_max: usize,
+    ) -> Self {
+        PortInfo {
+            url: url.into(),
+            driver,
+            mac,
+            mtu,
+            queues_max,
+            speed_mbps: None,
+            capabilities: Capabilities::default(),
+            address_bits: 64,
+        }
+    }
+}
+
 /// What a port can do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {

@@ -16,8 +16,7 @@ use crate::mac::MacAddr;
 use crate::mbuf::{Burst, Mbuf};
 use crate::pool::Pool;
 use crate::port::{
-    Capabilities, LinkState, MTU_DEFAULT, MTU_MAX, OpenOptions, Port, PortError, PortInfo, PortStats, Queue,
-    QueuesOnce,
+    LinkState, MTU_DEFAULT, MTU_MAX, OpenOptions, Port, PortError, PortInfo, PortStats, Queue, QueuesOnce,
 };
 use crate::time::Instant;
 use crate::url::Url;
@@ -137,16 +136,7 @@ struct MemoryPort {
 
 impl Port for MemoryPort {
     fn info(&self) -> PortInfo {
-        PortInfo {
-            url: self.url.clone(),
-            driver: "memory",
-            mac: self.mac,
-            mtu: self.end.wire.mtu,
-            queues_max: self.once.max(),
-            speed_mbps: None,
-            capabilities: Capabilities::default(),
-            address_bits: 64,
-        }
+        PortInfo::in_process(&self.url, "memory", self.mac, self.end.wire.mtu, self.once.max())
     }
 
     fn open_queues(&mut self, n: usize) -> Result<Vec<Box<dyn Queue>>, PortError> {

@@ -13,8 +13,7 @@ use crate::mac::MacAddr;
 use crate::mbuf::{BURST, Burst};
 use crate::pool::Pool;
 use crate::port::{
-    Capabilities, LinkState, MTU_DEFAULT, OpenOptions, Port, PortError, PortInfo, PortStats, Queue,
-    QueuesOnce,
+    LinkState, MTU_DEFAULT, OpenOptions, Port, PortError, PortInfo, PortStats, Queue, QueuesOnce,
 };
 use crate::time::Instant;
 use crate::url::Url;
@@ -70,16 +69,7 @@ struct NullPort {
 
 impl Port for NullPort {
     fn info(&self) -> PortInfo {
-        PortInfo {
-            url: self.url.clone(),
-            driver: "null",
-            mac: self.mac,
-            mtu: self.mtu,
-            queues_max: self.once.max(),
-            speed_mbps: None,
-            capabilities: Capabilities::default(),
-            address_bits: 64,
-        }
+        PortInfo::in_process(&self.url, "null", self.mac, self.mtu, self.once.max())
     }
 
     fn open_queues(&mut self, n: usize) -> Result<Vec<Box<dyn Queue>>, PortError> {

@@ -21,8 +21,7 @@ use crate::mac::MacAddr;
 use crate::mbuf::{Burst, Mbuf};
 use crate::pool::Pool;
 use crate::port::{
-    Capabilities, LinkState, MTU_DEFAULT, MTU_MAX, OpenOptions, Port, PortError, PortInfo, PortStats, Queue,
-    QueuesOnce,
+    LinkState, MTU_DEFAULT, MTU_MAX, OpenOptions, Port, PortError, PortInfo, PortStats, Queue, QueuesOnce,
 };
 use crate::time::Instant;
 use crate::url::Url;
@@ -86,16 +85,7 @@ struct PcapPort {
 
 impl Port for PcapPort {
     fn info(&self) -> PortInfo {
-        PortInfo {
-            url: self.url.clone(),
-            driver: "pcap",
-            mac: self.mac,
-            mtu: self.mtu,
-            queues_max: self.once.max(),
-            speed_mbps: None,
-            capabilities: Capabilities::default(),
-            address_bits: 64,
-        }
+        PortInfo::in_process(&self.url, "pcap", self.mac, self.mtu, self.once.max())
     }
 
     fn open_queues(&mut self, n: usize) -> Result<Vec<Box<dyn Queue>>, PortError> {
