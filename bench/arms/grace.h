@@ -53,3 +53,18 @@ static void measure_grace(const char *writer, const char *reader, void *(*enter)
     printf("{\"p50_ns\":%.1f,\"p99_ns\":%.1f,\"worst_ns\":%.1f,\"count\":%zu}\n", ns[count / 2], ns[count * 99 / 100],
            ns[count - 1], count);
 }
+
+/* The command line that both flavours of RCU have: see the usage of either. The exit code. */
+static int run_rcu(int argc, char **argv, void *(*enter)(int), body read_n, body quiescent_n, void (*leave)(void *),
+                   void (*synchronize)(void))
+{
+    if (argc == 3 && !strcmp(argv[1], "read"))
+        printf("{\"ns\":%.4f}\n", measure(argv[2], enter, read_n, leave));
+    else if (argc == 3 && !strcmp(argv[1], "quiescent"))
+        printf("{\"ns\":%.4f}\n", measure(argv[2], enter, quiescent_n, leave));
+    else if (argc == 4 && !strcmp(argv[1], "grace"))
+        measure_grace(argv[2], argv[3], enter, read_n, leave, synchronize);
+    else
+        return 2;
+    return 0;
+}

@@ -66,13 +66,5 @@ int main(int argc, char **argv)
     domain = aligned_alloc(RTE_CACHE_LINE_SIZE, RTE_ALIGN(bytes, RTE_CACHE_LINE_SIZE));
     if (!domain || rte_rcu_qsbr_init(domain, THREADS_MAX))
         return 3;
-    if (argc == 3 && !strcmp(argv[1], "read"))
-        printf("{\"ns\":%.4f}\n", measure(argv[2], enter, read_n, leave));
-    else if (argc == 3 && !strcmp(argv[1], "quiescent"))
-        printf("{\"ns\":%.4f}\n", measure(argv[2], enter, quiescent_n, leave));
-    else if (argc == 4 && !strcmp(argv[1], "grace"))
-        measure_grace(argv[2], argv[3], enter, read_n, leave, synchronize);
-    else
-        return 2;
-    return 0;
+    return run_rcu(argc, argv, enter, read_n, quiescent_n, leave, synchronize);
 }

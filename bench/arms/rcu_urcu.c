@@ -61,13 +61,5 @@ static void synchronize(void)
 
 int main(int argc, char **argv)
 {
-    if (argc == 3 && !strcmp(argv[1], "read"))
-        printf("{\"ns\":%.4f}\n", measure(argv[2], enter, read_n, leave));
-    else if (argc == 3 && !strcmp(argv[1], "quiescent"))
-        printf("{\"ns\":%.4f}\n", measure(argv[2], enter, quiescent_n, leave));
-    else if (argc == 4 && !strcmp(argv[1], "grace"))
-        measure_grace(argv[2], argv[3], enter, read_n, leave, synchronize);
-    else
-        return 2;
-    return 0;
+    return run_rcu(argc, argv, enter, read_n, quiescent_n, leave, synchronize);
 }
