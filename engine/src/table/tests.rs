@@ -296,11 +296,13 @@ fn a_look_up_never_gets_anothers_socket() {
         });
         let mut random = fastrand::Rng::with_seed(3);
         let mut bound: Vec<Option<SocketId>> = vec![None; keys.len()];
-        let until = Instant::now() + Duration::from_secs(2);
+        let begun = Instant::now();
         let mut turn = 0;
+        // Two seconds at most, unless the machine is so busy that the reader has hardly run.
         while (hits.load(Ordering::Relaxed) < 100_000 || turn < 20_000)
             && !reader.is_finished()
-            && Instant::now() < until
+            && (begun.elapsed() < Duration::from_secs(2) || hits.load(Ordering::Relaxed) <= 100)
+            && begun.elapsed() < Duration::from_secs(30)
         {
             turn += 1;
             let n = random.usize(..keys.len());
