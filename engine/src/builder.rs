@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use pmd::{Clock, Hugepages, OpenOptions, PoolConfig, PoolSeed, Port, Queue, STRIDE};
+use pmd::{Clock, Hugepages, OpenOptions, PoolConfig, PoolSeed, Port, Queue, Region, STRIDE};
 
 use crate::control::{Limits, Sockets};
 use crate::core::{Core, CoreSeed};
@@ -46,6 +46,9 @@ enum Cpus {
     Named(Vec<usize>),
     Count(usize),
 }
+
+/// Ports, the cores' pools, and the queues by core and port.
+type Opened = (Vec<Box<dyn Port>>, Vec<PoolSeed>, Vec<Vec<Box<dyn Queue>>>);
 
 type Tune = Box<dyn Fn(&mut StackConfig)>;
 
@@ -217,18 +220,14 @@ impl Builder {
         F: FnMut(CoreInfo) -> H + Send + 'static,
     {
         let cpus = self.choose_cpus()?;
-        if self.pool_buffers < POOL_MIN {
-            return Err(StartError::PoolTooSmall { buffers: self.pool_buffers });
-        }
         let keys = self.keys();
-        let (ports, queues) = self.open_ports(cpus.len())?;
+        let (ports, pools, queues) = self.open_ports(cpus.len())?;
         let stacks = self.stacks(&ports, keys, cpus.len())?;
         let addresses: HashSet<IpAddr> = stacks[0].addresses().map(|(_, address)| address).collect();
-        let pools = self.pools(cpus.len())?;
         let views = pools.iter().zip(&cpus).map(|(pool, &cpu)| CoreView {
             cpu,
             counters: Arc::new(CoreCounters::new(H::REFUSALS)),
-            pool: pool.stats(),
+            pool: pool.handle(),
         });
         let views: Vec<_> = views.collect();
         let wires = wires::wires::<H::Command>(cpus.len())?;
@@ -330,21 +329,22 @@ impl Builder {
         }
     }
 
-    fn pools(&self, cores: usize) -> Result<Vec<PoolSeed>, StartError> {
-        let build = |core| {
+    /// A pool for each core, on `memory` where that is not empty.
+    fn pools(&self, cores: usize, memory: Vec<Region>) -> Result<Vec<PoolSeed>, StartError> {
+        let mut memory = memory.into_iter();
+        let mut build = |core| {
             let mut config = PoolConfig::new(format!("{} core {core}", self.name), self.pool_buffers);
             config.hugepages = self.hugepages;
-            Ok(config.build()?)
+            match memory.next() {
+                Some(region) => config.build_on(region),
+                None => config.build(),
+            }
         };
-        (0..cores).map(build).collect()
+        (0..cores).map(|core| Ok(build(core)?)).collect()
     }
 
-    /// Opens every port with one queue for each core; the queues by core, then by port.
-    #[expect(clippy::type_complexity, reason = "ports, and queues by core and port")]
-    fn open_ports(
-        &mut self,
-        cores: usize,
-    ) -> Result<(Vec<Box<dyn Port>>, Vec<Vec<Box<dyn Queue>>>), StartError> {
+    /// Opens every port with one queue for each core, and makes the cores' pools; the queues by core, then by port.
+    fn open_ports(&mut self, cores: usize) -> Result<Opened, StartError> {
         if let Some(what) = self.early.take() {
             return Err(StartError::BeforePort { what });
         }
@@ -352,18 +352,42 @@ impl Builder {
             return Err(StartError::NoPort);
         }
         let mut ports = Vec::new();
-        let mut queues: Vec<Vec<_>> = (0..cores).map(|_| Vec::new()).collect();
+        let mut memory = Vec::new();
         for spec in &mut self.ports {
+            let addresses =
+                spec.addresses.iter().filter_map(|value| Some(value.parse::<IpNet>().ok()?.addr()));
+            let addresses = addresses.collect();
             let mut port = match std::mem::replace(&mut spec.device, Device::Url(String::new())) {
                 Device::Open(port) => port,
-                Device::Url(url) => pmd::open(&url, &OpenOptions { queues: cores, mtu: spec.mtu })?,
+                Device::Url(url) => {
+                    let options = OpenOptions { queues: cores, mtu: spec.mtu, addresses, rss_key: None };
+                    pmd::open(&url, &options)?
+                }
             };
-            for (queue, of_core) in port.open_queues(cores)?.into_iter().zip(&mut queues) {
-                of_core.push(queue);
+            let wanted = port.memory();
+            if !wanted.is_empty() {
+                if !memory.is_empty() {
+                    return Err(StartError::TwoMemories { url: port.info().url });
+                }
+                memory = wanted;
             }
             ports.push(port);
         }
-        Ok((ports, queues))
+        if let Some(smallest) = memory.iter().map(Region::len).min() {
+            self.pool_buffers = smallest / STRIDE;
+        }
+        if self.pool_buffers < POOL_MIN {
+            return Err(StartError::PoolTooSmall { buffers: self.pool_buffers });
+        }
+        let pools = self.pools(cores, memory)?;
+        let handles: Vec<_> = pools.iter().map(PoolSeed::handle).collect();
+        let mut queues: Vec<Vec<_>> = (0..cores).map(|_| Vec::new()).collect();
+        for port in &mut ports {
+            for (queue, of_core) in port.open_queues(&handles)?.into_iter().zip(&mut queues) {
+                of_core.push(queue);
+            }
+        }
+        Ok((ports, pools, queues))
     }
 
     fn stacks(

@@ -161,7 +161,8 @@ impl<H: Handler> Turn for Core<H> {
                 until = until.min(now + BLIND_NAP);
             }
         }
-        (until > now).then_some(until)
+        let armed = self.state.ports.iter_mut().all(|side| side.queue.arm());
+        (armed && until > now).then_some(until)
     }
 
     fn fds<'a>(&'a self, fds: &mut Fds<'a>) -> bool {
@@ -172,6 +173,7 @@ impl<H: Handler> Turn for Core<H> {
     fn wake(&mut self, slept: bool) {
         self.bell().silence();
         self.reader.online();
+        self.state.ports.iter_mut().for_each(|side| side.queue.disarm());
         if slept {
             self.state.counters.sleeps.add(1);
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pmd::{PoolStats, PortInfo};
+use pmd::{PoolHandle, PortInfo};
 
 use crate::control::{BindError, CommandSender, Op, SocketHandle, Sockets};
 use crate::figures::{EngineStats, Figures, Viewer};
@@ -190,7 +190,7 @@ pub struct Report {
     pub table_entries: usize,
     /// Cores that ended by a panic, with its message.
     pub panics: Vec<(usize, String)>,
-    pools: Vec<PoolStats>,
+    pools: Vec<PoolHandle>,
 }
 
 impl Report {

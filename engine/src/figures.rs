@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use pmd::{LinkState, PoolStats, Port, PortStats};
+use pmd::{LinkState, PoolHandle, Port, PortStats};
 
 use crate::control::Sockets;
 use crate::ledger::{CoreCounters, Ledger};
@@ -23,7 +23,7 @@ pub(crate) struct Figures {
 pub(crate) struct CoreView {
     pub cpu: usize,
     pub counters: Arc<CoreCounters>,
-    pub pool: PoolStats,
+    pub pool: PoolHandle,
 }
 
 impl Figures {

@@ -63,6 +63,12 @@ pub enum StartError {
         /// What was given.
         buffers: usize,
     },
+    /// Two ports each come with the memory that the pools must lie on.
+    #[error("{url:?} brings its memory along, and so does another port: give such ports an engine each")]
+    TwoMemories {
+        /// The second of them.
+        url: String,
+    },
     /// A port did not open.
     #[error(transparent)]
     Port(#[from] PortError),

@@ -67,8 +67,8 @@ fn the_ledger_closes_under_random_frames() {
     let unread = engine.udp().bind(addr("192.0.2.1:9")).unwrap();
 
     let mut port = pmd::open("memory:fuzz", &OpenOptions::default()).unwrap();
-    let mut queue = port.open_queues(1).unwrap().remove(0);
     let mut pool = PoolConfig::new("fuzz", 4096).build().unwrap().claim();
+    let mut queue = port.open_queues(&[pool.handle()]).unwrap().remove(0);
     let (mut burst, mut answers) = (Burst::new(), Burst::new());
     let mut sent = 0u64;
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -116,7 +116,7 @@ fn the_ledger_closes_under_random_frames() {
     assert!(ledger.consumed > 1000 && ledger.delivered > 0, "{ledger}");
     drop((queue, port, burst, answers));
     assert_eq!(report.leaks(), Vec::<String>::new());
-    let stats = pool.stats();
+    let stats = pool.handle();
     pool.available();
     assert_eq!(stats.in_use(), 0, "the generator's buffers came home");
 }

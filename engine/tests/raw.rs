@@ -35,8 +35,16 @@ impl Handler for Sorter {
 fn every_raw_frame_is_accounted_for() {
     let engine = Engine::builder().port("memory:raw-a").port("memory:raw-b").start_with(|_| Sorter).unwrap();
     let mut pool = PoolConfig::new("raw test", 1024).build().unwrap().claim();
-    let mut a = pmd::open("memory:raw-a", &OpenOptions::default()).unwrap().open_queues(1).unwrap().remove(0);
-    let mut b = pmd::open("memory:raw-b", &OpenOptions::default()).unwrap().open_queues(1).unwrap().remove(0);
+    let mut a = pmd::open("memory:raw-a", &OpenOptions::default())
+        .unwrap()
+        .open_queues(&[pool.handle()])
+        .unwrap()
+        .remove(0);
+    let mut b = pmd::open("memory:raw-b", &OpenOptions::default())
+        .unwrap()
+        .open_queues(&[pool.handle()])
+        .unwrap()
+        .remove(0);
     let (mut out, mut back) = (Burst::new(), Burst::new());
     let (mut sent, mut arrived) = (0u32, 0u32);
     let deadline = Instant::now() + Duration::from_secs(20);

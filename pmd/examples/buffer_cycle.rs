@@ -15,7 +15,7 @@ fn main() {
         .map(|_| {
             pmd::open("memory:cycle", &OpenOptions::default())
                 .expect("a free name")
-                .open_queues(1)
+                .open_queues(&[pool.handle()])
                 .expect("one queue")
         })
         .collect();

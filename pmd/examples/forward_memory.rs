@@ -16,7 +16,7 @@ fn main() {
         .flat_map(|_| {
             pmd::open("memory:forward", &OpenOptions::default())
                 .expect("a free name")
-                .open_queues(1)
+                .open_queues(&[pool.handle()])
                 .expect("one")
         })
         .collect();

@@ -60,6 +60,8 @@ pub struct QueueStats {
     pub rx_no_buffer: u64,
     /// Times that `tx_burst` left frames with the caller because the ring was full.
     pub tx_full: u64,
+    /// Frames sent that had to be copied, because the device does not know the memory that they lay in.
+    pub tx_copied: u64,
     /// Frames that the driver or the device dropped, by name.
     pub drops: Drops,
 }
@@ -73,6 +75,7 @@ impl QueueStats {
         self.tx_bytes += other.tx_bytes;
         self.rx_no_buffer += other.rx_no_buffer;
         self.tx_full += other.tx_full;
+        self.tx_copied += other.tx_copied;
         self.drops.merge(&other.drops);
     }
 }
@@ -103,6 +106,7 @@ pub(crate) struct Counters {
     pub tx_bytes: Counter,
     pub rx_no_buffer: Counter,
     pub tx_full: Counter,
+    pub tx_copied: Counter,
     drops: Box<[(&'static str, Counter)]>,
 }
 
@@ -143,6 +147,7 @@ impl Counters {
             tx_bytes: self.tx_bytes.get(),
             rx_no_buffer: self.rx_no_buffer.get(),
             tx_full: self.tx_full.get(),
+            tx_copied: self.tx_copied.get(),
             drops,
         }
     }

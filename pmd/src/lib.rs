@@ -11,8 +11,9 @@
 //! // Two ends of a wire inside this process; `af_packet:eth0` or `tap:rx0` are opened alike.
 //! let mut left = pmd::open("memory:example", &OpenOptions::default())?;
 //! let mut right = pmd::open("memory:example", &OpenOptions::default())?;
-//! let mut left_queue = left.open_queues(1)?.remove(0);
-//! let mut right_queue = right.open_queues(1)?.remove(0);
+//! let pools = [pool.handle()];
+//! let mut left_queue = left.open_queues(&pools)?.remove(0);
+//! let mut right_queue = right.open_queues(&pools)?.remove(0);
 //!
 //! let now = Clock::now();
 //! let mut burst = Burst::new();
@@ -42,6 +43,7 @@ mod mbuf_list;
 mod pool;
 mod port;
 mod region;
+mod rss;
 pub mod time;
 mod url;
 
@@ -50,10 +52,11 @@ pub use header::{DATA_ROOM, HEADROOM, STRIDE};
 pub use mac::{MacAddr, MacParseError};
 pub use mbuf::{BURST, Burst, Checksum, Mbuf, Meta};
 pub use mbuf_list::MbufList;
-pub use pool::{NoBuffers, Pool, PoolConfig, PoolError, PoolSeed, PoolStats};
+pub use pool::{NoBuffers, Pool, PoolConfig, PoolError, PoolHandle, PoolSeed};
 pub use port::{
     Capabilities, Drops, LinkState, MTU_DEFAULT, MTU_MAX, OpenOptions, Port, PortError, PortInfo, PortStats,
     Queue, QueueStats, open,
 };
 pub use region::{Hugepages, Region, RegionError};
+pub use rss::{RSS_KEY_LEN, Rss};
 pub use time::{Clock, Instant};

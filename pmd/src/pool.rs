@@ -65,18 +65,30 @@ impl PoolConfig {
 
     /// Maps the memory and writes the headers.
     pub fn build(self) -> Result<PoolSeed, PoolError> {
-        let PoolConfig { name, buffers, shared, hugepages } = self;
-        if buffers == 0 || buffers > Self::BUFFERS_MAX {
-            return Err(PoolError::Size { name, buffers, max: Self::BUFFERS_MAX });
-        }
-        let len = buffers * STRIDE;
-        let region = match shared {
-            true => Region::shared(&name, len, hugepages),
-            false => Region::private(len, hugepages),
+        self.check(Self::BUFFERS_MAX)?;
+        let len = self.buffers * STRIDE;
+        let region = match self.shared {
+            true => Region::shared(&self.name, len, self.hugepages),
+            false => Region::private(len, self.hugepages),
         };
         match region {
-            Ok(region) => Ok(PoolSeed { home: Home::new(name, region, buffers) }),
-            Err(source) => Err(PoolError::Region { name, source }),
+            Ok(region) => self.build_on(region),
+            Err(source) => Err(PoolError::Region { name: self.name, source }),
+        }
+    }
+
+    /// The same on memory that is there already, as a port may demand ([`Port::memory`](crate::Port::memory)); what kind of memory this
+    /// configuration asks for is then not looked at.
+    pub fn build_on(self, region: Region) -> Result<PoolSeed, PoolError> {
+        self.check((region.len() / STRIDE).min(Self::BUFFERS_MAX))?;
+        Ok(PoolSeed { home: Home::new(self.name, region, self.buffers) })
+    }
+
+    fn check(&self, max: usize) -> Result<(), PoolError> {
+        let PoolConfig { name, buffers, .. } = self;
+        match (1..=max).contains(buffers) {
+            true => Ok(()),
+            false => Err(PoolError::Size { name: name.clone(), buffers: *buffers, max }),
         }
     }
 }
@@ -95,8 +107,8 @@ impl PoolSeed {
     }
 
     /// A view for other threads.
-    pub fn stats(&self) -> PoolStats {
-        PoolStats { home: self.home.clone() }
+    pub fn handle(&self) -> PoolHandle {
+        PoolHandle { home: self.home.clone() }
     }
 }
 
@@ -196,8 +208,8 @@ impl Pool {
     }
 
     /// A view for other threads.
-    pub fn stats(&self) -> PoolStats {
-        PoolStats { home: self.home.clone() }
+    pub fn handle(&self) -> PoolHandle {
+        PoolHandle { home: self.home.clone() }
     }
 }
 
@@ -209,11 +221,16 @@ impl Drop for Pool {
 
 /// A view of a pool for any thread. It keeps the pool's memory mapped.
 #[derive(Clone)]
-pub struct PoolStats {
+pub struct PoolHandle {
     home: Arc<Home>,
 }
 
-impl PoolStats {
+impl PoolHandle {
+    /// The memory that its buffers lie in.
+    pub fn region(&self) -> &Region {
+        &self.home.region
+    }
+
     /// The name it was given.
     pub fn name(&self) -> &str {
         &self.home.name
@@ -235,7 +252,7 @@ impl PoolStats {
     }
 }
 
-impl fmt::Debug for PoolStats {
+impl fmt::Debug for PoolHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.home.fmt(f)
     }

@@ -4,13 +4,16 @@
 //! packets without locks or allocation. Queues outlive their port; a device is closed when all are dropped.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 pub use crate::counters::{Drops, QueueStats};
 use crate::drivers::{af_packet, memory, null, pcap, sim, tap};
 use crate::mac::MacAddr;
 use crate::mbuf::Burst;
-use crate::pool::Pool;
+use crate::pool::{Pool, PoolHandle};
+use crate::region::Region;
+use crate::rss::{RSS_KEY_LEN, Rss};
 use crate::time::Instant;
 use crate::url::Url;
 
@@ -18,8 +21,19 @@ use crate::url::Url;
 pub trait Port: Send {
     /// What it is.
     fn info(&self) -> PortInfo;
-    /// Opens `n` queues, at most `info().queues_max`, once.
-    fn open_queues(&mut self, n: usize) -> Result<Vec<Box<dyn Queue>>, PortError>;
+    /// Memory that the pools of its queues must lie on, one region for each queue, in their order
+    /// ([`PoolConfig::build_on`](crate::PoolConfig::build_on)); handed out once. Empty, as for nearly every port: they may lie anywhere.
+    fn memory(&mut self) -> Vec<Region> {
+        Vec::new()
+    }
+    /// Opens one queue for each of these pools, at most `info().queues_max`, once. Queue `i` is to be polled with pool `i`: a device
+    /// that reaches memory by itself (DMA, UMEM) is shown these pools and no others. Frames of other pools can be sent all the same;
+    /// where the device does not know their memory they are copied, and counted as `tx_copied`.
+    fn open_queues(&mut self, pools: &[PoolHandle]) -> Result<Vec<Box<dyn Queue>>, PortError>;
+    /// How the device chooses a queue for what it receives, where that can be foretold. Known once the queues are open.
+    fn rss(&self) -> Option<Rss> {
+        None
+    }
     /// Whether frames can pass now.
     fn link(&self) -> LinkState;
     /// Sums over the queues, and what the device itself dropped.
@@ -38,7 +52,14 @@ pub trait Queue: Send {
     fn next_event(&self) -> Option<Instant> {
         None
     }
-    /// Readable when frames wait; to sleep on.
+    /// Called before its owner sleeps on [`wait_fd`](Self::wait_fd): from now on the device tells. False: something waits already, so
+    /// do not sleep. Bounded, and followed by [`disarm`](Self::disarm) either way.
+    fn arm(&mut self) -> bool {
+        true
+    }
+    /// The owner polls again: the device need not tell any more.
+    fn disarm(&mut self) {}
+    /// Readable when frames wait, if it was armed; to sleep on.
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -119,6 +140,11 @@ pub struct OpenOptions {
     pub queues: usize,
     /// MTU, for devices that have none of their own.
     pub mtu: Option<usize>,
+    /// The addresses that the engine has on this port. A port that shares its interface with the kernel takes only frames for these;
+    /// without any, all frames.
+    pub addresses: Vec<IpAddr>,
+    /// Key with which the device shall spread flows over its queues, if it can; its own otherwise.
+    pub rss_key: Option<[u8; RSS_KEY_LEN]>,
 }
 
 /// MTU of a device in software, unless the options say otherwise.

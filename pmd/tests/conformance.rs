@@ -37,7 +37,8 @@ fn a_memory_wire_has_two_ends_and_four_queues() {
     assert!(open("memory:four").err().unwrap().to_string().contains("two ends"));
     assert_ne!(first.info().mac, second.info().mac);
     let mut pool = suite::pool(64);
-    let (mut sends, mut receives) = (first.open_queues(4).unwrap(), second.open_queues(4).unwrap());
+    let pools = vec![pool.handle(); 4];
+    let (mut sends, mut receives) = (first.open_queues(&pools).unwrap(), second.open_queues(&pools).unwrap());
     let now = Clock::now();
     for (n, queue) in sends.iter_mut().enumerate() {
         let mut burst: Burst = [pool.copy_from(&[n as u8; 60]).unwrap()].into_iter().collect();
@@ -54,8 +55,8 @@ fn a_memory_wire_has_two_ends_and_four_queues() {
 #[test]
 fn frames_for_nobody_are_dropped_by_name() {
     let mut port = open("memory:alone").unwrap();
-    let mut queue = port.open_queues(1).unwrap().pop().unwrap();
     let mut pool = suite::pool(8);
+    let mut queue = port.open_queues(&[pool.handle()]).unwrap().pop().unwrap();
     let mut burst: Burst = (0..8).map(|_| pool.copy_from(&[1; 60]).unwrap()).collect();
     assert_eq!(queue.tx_burst(Clock::now(), &mut burst), 8);
     assert_eq!((port.stats().drops.get("tx_no_peer"), port.stats().tx_frames), (8, 0));
@@ -72,7 +73,7 @@ fn null() {
 fn null_swallows_and_produces() {
     let mut pool = suite::pool(40);
     let mut port = open("null:rx=64,flows=3").unwrap();
-    let mut queue = port.open_queues(1).unwrap().pop().unwrap();
+    let mut queue = port.open_queues(&[pool.handle()]).unwrap().pop().unwrap();
     let mut burst = Burst::new();
     assert_eq!(queue.rx_burst(Clock::now(), &mut pool, &mut burst), 32);
     let ports: Vec<u8> = burst.iter().take(4).map(|mbuf| mbuf.data()[35]).collect();
@@ -90,7 +91,7 @@ fn null_swallows_and_produces() {
     assert_eq!((stats.rx_frames, stats.rx_bytes, stats.tx_frames, stats.tx_bytes), (40, 2560, 32, 2048));
 
     let mut silent = open("null:").unwrap();
-    let mut queue = silent.open_queues(1).unwrap().pop().unwrap();
+    let mut queue = silent.open_queues(&[pool.handle()]).unwrap().pop().unwrap();
     assert_eq!(queue.rx_burst(Clock::now(), &mut pool, &mut burst), 0);
     assert!(open("null:rx=41").is_err() && open("null:rx=2000").is_err() && open("null:speed=1").is_err());
 }

@@ -47,9 +47,9 @@ impl Drop for Veth {
     }
 }
 
-fn open(url: &str, queues: usize) -> (Box<dyn Port>, Vec<Box<dyn Queue>>) {
+fn open(url: &str, queues: usize, pool: &Pool) -> (Box<dyn Port>, Vec<Box<dyn Queue>>) {
     let mut port = pmd::open(url, &OpenOptions::default()).unwrap_or_else(|error| panic!("{error}"));
-    let queues = port.open_queues(queues).unwrap_or_else(|error| panic!("{error}"));
+    let queues = port.open_queues(&vec![pool.handle(); queues]).unwrap_or_else(|error| panic!("{error}"));
     (port, queues)
 }
 
@@ -116,8 +116,8 @@ fn tap() {
 fn an_unfinished_checksum_is_marked_and_filled_in_on_the_way_out() {
     let veth = Veth::new("cs");
     let kernel = KernelSender::new(&veth.ends[0], 1);
-    let (_port, mut queues) = open(&veth.url(1, ""), 1);
     let mut pool = suite::pool(256);
+    let (_port, mut queues) = open(&veth.url(1, ""), 1, &pool);
     kernel.send(b"unfinished");
     let mut frames = gather(&mut queues, &mut pool, 1, is_ours);
     assert_eq!(frames[0].meta().checksum, Checksum::Partial, "veth leaves it to the device");
@@ -136,9 +136,9 @@ fn an_unfinished_checksum_is_marked_and_filled_in_on_the_way_out() {
 #[test]
 fn vlan_tags_are_put_back() {
     let veth = Veth::new("vl");
-    let (_from, mut sends) = open(&veth.url(0, ""), 1);
-    let (_to, mut queues) = open(&veth.url(1, ""), 1);
     let mut pool = suite::pool(256);
+    let (_from, mut sends) = open(&veth.url(0, ""), 1, &pool);
+    let (_to, mut queues) = open(&veth.url(1, ""), 1, &pool);
     let tags: [&[u8]; 3] = [&[0x81, 0, 0xa0, 42], &[0x88, 0xa8, 0, 7], &[0x88, 0xa8, 0, 7, 0x81, 0, 0, 42]];
     for tags in tags {
         let mut frame = vec![2; 12];
@@ -156,8 +156,8 @@ fn vlan_tags_are_put_back() {
 fn several_queues_share_the_flows_and_lose_nothing() {
     let veth = Veth::new("fo");
     let kernel = KernelSender::new(&veth.ends[0], 3);
-    let (port, mut queues) = open(&veth.url(1, ",queues=4"), 4);
     let mut pool = suite::pool(2048);
+    let (port, mut queues) = open(&veth.url(1, ",queues=4"), 4, &pool);
     for flow in 0..64 {
         let socket = UdpSocket::bind("198.18.3.1:0").unwrap();
         for _ in 0..4 {
@@ -186,10 +186,10 @@ fn super_frames_arrive_in_segments() {
     let veth = Veth::new("gs");
     ip(&format!("link set {} mtu 9000", veth.ends[0]));
     // Our end was opened with MTU 1500, its slots are 2048 bytes: longer frames come by way of the socket.
-    let (_port, mut queues) = open(&veth.url(1, ""), 1);
+    let mut pool = suite::pool(64);
+    let (_port, mut queues) = open(&veth.url(1, ""), 1, &pool);
     ip(&format!("link set {} mtu 9000", veth.ends[1]));
     let kernel = KernelSender::new(&veth.ends[0], 4);
-    let mut pool = suite::pool(64);
     let payload: Vec<u8> = (0..8900).map(|i| (i * 7) as u8).collect();
     for _ in 0..3 {
         kernel.send(&payload);
@@ -219,8 +219,8 @@ fn super_frames_arrive_in_segments() {
 #[test]
 fn an_interface_that_goes_away_is_a_link_that_is_down() {
     let veth = Veth::new("go");
-    let (port, mut queues) = open(&veth.url(1, ""), 1);
     let mut pool = suite::pool(64);
+    let (port, mut queues) = open(&veth.url(1, ""), 1, &pool);
     assert_eq!(port.link(), LinkState::Up);
     ip(&format!("link set {} down", veth.ends[1]));
     assert_eq!(port.link(), LinkState::Down);
@@ -242,8 +242,8 @@ fn an_interface_that_goes_away_is_a_link_that_is_down() {
 fn a_ring_that_nobody_reads_counts_what_it_loses() {
     let veth = Veth::new("rf");
     let kernel = KernelSender::new(&veth.ends[0], 5);
-    let (port, mut queues) = open(&veth.url(1, ",ring=512"), 1);
     let mut pool = suite::pool(2048);
+    let (port, mut queues) = open(&veth.url(1, ",ring=512"), 1, &pool);
     for _ in 0..2000 {
         kernel.send(&[9; 20]);
     }
@@ -257,8 +257,8 @@ fn a_ring_that_nobody_reads_counts_what_it_loses() {
 fn a_queue_can_be_slept_on() {
     let veth = Veth::new("wt");
     let kernel = KernelSender::new(&veth.ends[0], 6);
-    let (_port, mut queues) = open(&veth.url(1, ""), 1);
     let mut pool = suite::pool(64);
+    let (_port, mut queues) = open(&veth.url(1, ""), 1, &pool);
     gather(&mut queues, &mut pool, 1, |_| false);
     use std::os::fd::AsRawFd;
     let mut poll =
@@ -273,10 +273,10 @@ fn a_queue_can_be_slept_on() {
 
 #[test]
 fn a_tap_with_several_queues_talks_to_the_kernel() {
-    let (port, mut queues) = open("tap:rxctapq,queues=2,mtu=4000", 2);
+    let mut pool = suite::pool(256);
+    let (port, mut queues) = open("tap:rxctapq,queues=2,mtu=4000", 2, &pool);
     assert_eq!(port.info().mtu, 4000);
     let kernel = KernelSender::new("rxctapq", 7);
-    let mut pool = suite::pool(256);
     kernel.send(&[3; 3900]);
     let frames = gather(&mut queues, &mut pool, 1, is_ours);
     assert_eq!((frames[0].len(), frames[0].segment_count()), (3942, 3));
@@ -307,6 +307,6 @@ fn errors_name_the_interface() {
     assert!(error("af_packet:rxcnone").contains("no interface \"rxcnone\""));
     assert!(error("af_packet:a-name-that-is-far-too-long").contains("no interface"));
     assert!(error("tap:a-name-that-is-far-too-long").contains("no interface"));
-    let (_port, _queues) = open("tap:rxctapx", 1);
+    let (_port, _queues) = open("tap:rxctapx", 1, &pool);
     assert!(error("tap:rxctapx").contains("taken"));
 }

@@ -13,10 +13,10 @@ fn an_empty_pool_says_so_and_is_full_again_after_the_drop() {
     while let Some(mbuf) = pool.alloc() {
         held.push(mbuf);
     }
-    assert_eq!((held.len(), pool.available(), pool.stats().in_use()), (40, 0, 40));
+    assert_eq!((held.len(), pool.available(), pool.handle().in_use()), (40, 0, 40));
     assert_eq!(held[0].split_to(0, &mut pool).unwrap_err(), NoBuffers);
     drop(held);
-    assert_eq!((pool.available(), pool.stats().in_use()), (40, 0));
+    assert_eq!((pool.available(), pool.handle().in_use()), (40, 0));
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn no_two_packets_share_a_byte() {
 fn buffers_come_home_from_every_kind_of_thread() {
     const ROUNDS: usize = 20_000;
     let mut pool = pool(256);
-    let stats = pool.stats();
+    let stats = pool.handle();
     std::thread::scope(|scope| {
         let mut senders = Vec::new();
         for core in [true, true, false, false] {
@@ -72,7 +72,7 @@ fn buffers_come_home_from_every_kind_of_thread() {
                     Some(mbuf) => break mbuf,
                     None => std::thread::yield_now(),
                 }
-                assert!(start.elapsed().as_secs() < 10, "no buffer comes home: {:?}", pool.stats());
+                assert!(start.elapsed().as_secs() < 10, "no buffer comes home: {:?}", pool.handle());
             };
             mbuf.append(64).unwrap().fill(round as u8);
             if round % 3 == 0 {
@@ -111,7 +111,7 @@ fn a_core_slot_can_be_reused() {
 fn packets_outlive_their_pool() {
     for core in [false, true] {
         let mut pool = pool(128);
-        let stats = pool.stats();
+        let stats = pool.handle();
         let held: Vec<Mbuf> = std::iter::from_fn(|| pool.copy_from(&[7; 4000])).collect();
         assert_eq!(held.len(), 42);
         drop(pool);
@@ -139,7 +139,7 @@ fn a_pool_may_vanish_while_buffers_return() {
         for i in 0..64 {
             halves[i % 2].push_back(pool.copy_from(&[i as u8; 60]).unwrap());
         }
-        let stats = pool.stats();
+        let stats = pool.handle();
         std::thread::scope(|scope| {
             for (half, mut list) in halves.into_iter().enumerate() {
                 scope.spawn(move || {
@@ -198,5 +198,5 @@ fn a_shared_pool_works_like_a_private_one() {
     let mut pool = PoolConfig { shared: true, ..PoolConfig::new("shared", 16) }.build().unwrap().claim();
     let mbuf = pool.copy_from(&[5; 10_000]).unwrap();
     assert_eq!((mbuf.segment_count(), pool.available()), (6, 10));
-    assert!(pool.stats().hugepages().contains("pages"));
+    assert!(pool.handle().hugepages().contains("pages"));
 }

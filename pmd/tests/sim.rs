@@ -12,13 +12,14 @@ const FRAMES: usize = 20_000;
 
 impl Rig {
     fn new(name: &str, options: &str) -> Rig {
+        let pool = PoolConfig::new("sim", 4096).build().unwrap().claim();
         let open = |url: &str| {
             let mut port = pmd::open(url, &OpenOptions::default()).unwrap_or_else(|error| panic!("{error}"));
-            port.open_queues(1).unwrap().pop().unwrap()
+            port.open_queues(&[pool.handle()]).unwrap().pop().unwrap()
         };
         let sim = open(&format!("sim:{options}@memory:{name}"));
-        let pool = PoolConfig::new("sim", 4096).build().unwrap().claim();
-        Rig { sim, far: open(&format!("memory:{name}")), pool }
+        let far = open(&format!("memory:{name}"));
+        Rig { sim, far, pool }
     }
 
     fn send(&mut self, now: u64, number: u32) {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pmd::{Instant, Pool, PoolConfig, PoolStats};
+use pmd::{Instant, Pool, PoolConfig, PoolHandle};
 use rxrpc::{
     CallId, CallOptions, Completion, Endpoint, EndpointConfig, Event, LocalId, NetError, ServiceConfig,
     Target,
@@ -115,7 +115,7 @@ pub struct Bed {
     /// Damaged copies of each packet to the gateway, sent along with it from an address of nobody's.
     pub noise: usize,
     pub noise_sent: u64,
-    gateway_pool: PoolStats,
+    gateway_pool: PoolHandle,
     flying: BinaryHeap<Reverse<Flight>>,
     sequence: u64,
     pub forwarder: Forwarder,
@@ -532,7 +532,7 @@ fn damage(random: &mut fastrand::Rng, bytes: &[u8]) -> Vec<u8> {
     damaged
 }
 
-fn node(address: &str, number: u64, seed: u64, buffers: usize) -> (Node, PoolStats) {
+fn node(address: &str, number: u64, seed: u64, buffers: usize) -> (Node, PoolHandle) {
     let address: SocketAddr = address.parse().expect("address");
     let config = EndpointConfig {
         bundle_conns_max: 512,
@@ -543,6 +543,6 @@ fn node(address: &str, number: u64, seed: u64, buffers: usize) -> (Node, PoolSta
     let mut endpoint = Endpoint::new(config, seed.wrapping_mul(1000) + number);
     let local = endpoint.add_local(address).expect("local");
     let pool = PoolConfig::new(format!("node{number}"), buffers).build().expect("memory");
-    let stats = pool.stats();
+    let stats = pool.handle();
     (Node { endpoint, pool: pool.claim(), address, local, down: false, refuses: false }, stats)
 }

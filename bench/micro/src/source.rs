@@ -7,7 +7,8 @@ use std::net::SocketAddrV4;
 use std::sync::{Arc, OnceLock};
 
 use pmd::{
-    BURST, Burst, Instant, LinkState, MacAddr, Pool, Port, PortError, PortInfo, PortStats, Queue, QueueStats,
+    BURST, Burst, Instant, LinkState, MacAddr, Pool, PoolHandle, Port, PortError, PortInfo, PortStats, Queue,
+    QueueStats,
 };
 
 /// Bytes of a frame, without FCS.
@@ -41,9 +42,9 @@ impl Port for Source {
         }
     }
 
-    fn open_queues(&mut self, n: usize) -> Result<Vec<Box<dyn Queue>>, PortError> {
+    fn open_queues(&mut self, pools: &[PoolHandle]) -> Result<Vec<Box<dyn Queue>>, PortError> {
         let queue = |index| Box::new(SourceQueue { index, frames: self.frames.clone() }) as Box<dyn Queue>;
-        Ok((0..n).map(queue).collect())
+        Ok((0..pools.len()).map(queue).collect())
     }
 
     fn link(&self) -> LinkState {

@@ -33,7 +33,7 @@ use crate::counters::{Counters, QueueStats};
 use crate::header::DATA_ROOM;
 use crate::mac::MacAddr;
 use crate::mbuf::{Burst, Checksum, Mbuf};
-use crate::pool::Pool;
+use crate::pool::{Pool, PoolHandle};
 use crate::port::{
     Capabilities, LinkState, OpenOptions, Port, PortError, PortInfo, PortStats, Queue, QueuesOnce,
 };
@@ -158,7 +158,8 @@ impl Port for PacketPort {
         }
     }
 
-    fn open_queues(&mut self, n: usize) -> Result<Vec<Box<dyn Queue>>, PortError> {
+    fn open_queues(&mut self, pools: &[PoolHandle]) -> Result<Vec<Box<dyn Queue>>, PortError> {
+        let n = pools.len();
         self.once.check(n)?;
         let mtu = self.interface.mtu()?;
         let queues = self.open_all(n, mtu).map_err(|source| explain(&self.interface, source))?;

@@ -14,7 +14,7 @@ use super::{DROP_OVERSIZE, DROP_RUNT, FRAME_OVERHEAD, admit};
 use crate::counters::{Counters, QueueStats};
 use crate::mac::MacAddr;
 use crate::mbuf::{Burst, Mbuf};
-use crate::pool::Pool;
+use crate::pool::{Pool, PoolHandle};
 use crate::port::{
     LinkState, MTU_DEFAULT, MTU_MAX, OpenOptions, Port, PortError, PortInfo, PortStats, Queue, QueuesOnce,
 };
@@ -139,7 +139,8 @@ impl Port for MemoryPort {
         PortInfo::in_process(&self.url, "memory", self.mac, self.end.wire.mtu, self.once.max())
     }
 
-    fn open_queues(&mut self, n: usize) -> Result<Vec<Box<dyn Queue>>, PortError> {
+    fn open_queues(&mut self, pools: &[PoolHandle]) -> Result<Vec<Box<dyn Queue>>, PortError> {
+        let n = pools.len();
         self.once.check(n)?;
         let mut parked = self.end.wire.parked();
         let mut queues: Vec<Box<dyn Queue>> = Vec::new();

@@ -11,7 +11,7 @@ use crate::counters::{Counters, QueueStats};
 use crate::header::DATA_ROOM;
 use crate::mac::MacAddr;
 use crate::mbuf::{BURST, Burst};
-use crate::pool::Pool;
+use crate::pool::{Pool, PoolHandle};
 use crate::port::{
     LinkState, MTU_DEFAULT, OpenOptions, Port, PortError, PortInfo, PortStats, Queue, QueuesOnce,
 };
@@ -72,7 +72,8 @@ impl Port for NullPort {
         PortInfo::in_process(&self.url, "null", self.mac, self.mtu, self.once.max())
     }
 
-    fn open_queues(&mut self, n: usize) -> Result<Vec<Box<dyn Queue>>, PortError> {
+    fn open_queues(&mut self, pools: &[PoolHandle]) -> Result<Vec<Box<dyn Queue>>, PortError> {
+        let n = pools.len();
         self.once.check(n)?;
         self.once.done();
         let queue = |_| {

@@ -19,7 +19,7 @@ use crate::checksum;
 use crate::counters::{Counters, QueueStats};
 use crate::mac::MacAddr;
 use crate::mbuf::{Burst, Mbuf};
-use crate::pool::Pool;
+use crate::pool::{Pool, PoolHandle};
 use crate::port::{
     LinkState, MTU_DEFAULT, MTU_MAX, OpenOptions, Port, PortError, PortInfo, PortStats, Queue, QueuesOnce,
 };
@@ -88,8 +88,8 @@ impl Port for PcapPort {
         PortInfo::in_process(&self.url, "pcap", self.mac, self.mtu, self.once.max())
     }
 
-    fn open_queues(&mut self, n: usize) -> Result<Vec<Box<dyn Queue>>, PortError> {
-        self.once.check(n)?;
+    fn open_queues(&mut self, pools: &[PoolHandle]) -> Result<Vec<Box<dyn Queue>>, PortError> {
+        self.once.check(pools.len())?;
         self.once.done();
         let (replay, record) = self.files.take().expect("the queue is opened once");
         let counters = Counters::new(DROPS);

@@ -18,8 +18,10 @@ use super::{DROP_OVERSIZE, DROP_RUNT, FRAME_MIN, FRAME_OVERHEAD, admit};
 use crate::checksum;
 use crate::counters::{Counters, QueueStats};
 use crate::mbuf::{BURST, Burst, Checksum, Mbuf};
-use crate::pool::Pool;
+use crate::pool::{Pool, PoolHandle};
 use crate::port::{LinkState, OpenOptions, Port, PortError, PortInfo, PortStats, Queue, QueuesOnce};
+use crate::region::Region;
+use crate::rss::Rss;
 use crate::time::Instant;
 use crate::url::Url;
 
@@ -98,9 +100,9 @@ impl Port for SimPort {
         PortInfo { url: self.url.clone(), driver: "sim", ..self.inner.info() }
     }
 
-    fn open_queues(&mut self, n: usize) -> Result<Vec<Box<dyn Queue>>, PortError> {
-        self.once.check(n)?;
-        let inner = self.inner.open_queues(n)?;
+    fn open_queues(&mut self, pools: &[PoolHandle]) -> Result<Vec<Box<dyn Queue>>, PortError> {
+        self.once.check(pools.len())?;
+        let inner = self.inner.open_queues(pools)?;
         self.once.done();
         let frame_max = self.inner.info().mtu + FRAME_OVERHEAD;
         let queue = |(index, inner)| {
@@ -118,6 +120,14 @@ impl Port for SimPort {
             }) as Box<dyn Queue>
         };
         Ok(inner.into_iter().enumerate().map(queue).collect())
+    }
+
+    fn rss(&self) -> Option<Rss> {
+        self.inner.rss()
+    }
+
+    fn memory(&mut self) -> Vec<Region> {
+        self.inner.memory()
     }
 
     fn link(&self) -> LinkState {
@@ -196,6 +206,14 @@ impl Queue for SimQueue {
         }
         let mine = self.rx.next_due().into_iter().chain(self.tx.next_due());
         mine.chain(self.inner.next_event()).min()
+    }
+
+    fn arm(&mut self) -> bool {
+        self.inner.arm()
+    }
+
+    fn disarm(&mut self) {
+        self.inner.disarm();
     }
 
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {

@@ -17,7 +17,7 @@ use crate::counters::{Counters, QueueStats};
 use crate::header::DATA_ROOM;
 use crate::mac::MacAddr;
 use crate::mbuf::{Burst, Mbuf};
-use crate::pool::Pool;
+use crate::pool::{Pool, PoolHandle};
 use crate::port::{
     Capabilities, LinkState, MTU_MAX, OpenOptions, Port, PortError, PortInfo, PortStats, Queue, QueuesOnce,
 };
@@ -127,7 +127,8 @@ impl Port for TapPort {
         }
     }
 
-    fn open_queues(&mut self, n: usize) -> Result<Vec<Box<dyn Queue>>, PortError> {
+    fn open_queues(&mut self, pools: &[PoolHandle]) -> Result<Vec<Box<dyn Queue>>, PortError> {
+        let n = pools.len();
         self.once.check(n)?;
         let frame_max = self.interface.mtu()? + FRAME_OVERHEAD;
         self.once.done();

@@ -34,7 +34,7 @@ pub fn run(wire: &Wire) {
     runts_and_oversized_frames_are_named(wire, &mut pool);
     a_full_ring_keeps_what_it_cannot_take(wire, &mut pool);
     receiving_goes_on_after_the_pool_was_empty(wire, &mut pool);
-    queues_are_opened_once(wire);
+    queues_are_opened_once(wire, &pool);
     a_closed_end_can_be_opened_again(wire, &mut pool);
     assert_eq!(pool.available(), POOL, "{}: every buffer is home", wire.urls[0]);
 }
@@ -43,8 +43,8 @@ pub fn run(wire: &Wire) {
 pub fn run_one_sided(url: &str) {
     let mut pool = pool(POOL);
     let mut port = open_port(url);
-    let queue = port.open_queues(1).unwrap().pop().unwrap();
-    assert!(port.open_queues(1).is_err(), "queues are opened once");
+    let queue = port.open_queues(&[pool.handle()]).unwrap().pop().unwrap();
+    assert!(port.open_queues(&[pool.handle()]).is_err(), "queues are opened once");
     let mut end = End { port, queue };
     let mut segmented = pool.copy_from(&frame(0, 20)).unwrap();
     segmented.chain(pool.copy_from(&frame(1, 900)).unwrap());
@@ -82,10 +82,11 @@ fn open_port(url: &str) -> Box<dyn Port> {
     pmd::open(url, &OpenOptions::default()).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn open(wire: &Wire) -> (End, End) {
+fn open(wire: &Wire, pool: &Pool) -> (End, End) {
     let mut ends = wire.urls.each_ref().map(|url| {
         let mut port = open_port(url);
-        let queue = port.open_queues(1).unwrap_or_else(|error| panic!("{error}")).pop().unwrap();
+        let queue =
+            port.open_queues(&[pool.handle()]).unwrap_or_else(|error| panic!("{error}")).pop().unwrap();
         Some(End { port, queue })
     });
     let (a, b) = (ends[0].take().unwrap(), ends[1].take().unwrap());
@@ -147,7 +148,7 @@ fn receive(end: &mut End, far: &mut End, pool: &mut Pool, wanted: usize) -> Vec<
 }
 
 fn nothing_comes_from_an_idle_wire(wire: &Wire, pool: &mut Pool) {
-    let (mut a, _b) = open(wire);
+    let (mut a, _b) = open(wire, pool);
     let mut burst = Burst::new();
     for _ in 0..100 {
         a.queue.rx_burst(Clock::now(), pool, &mut burst);
@@ -158,7 +159,7 @@ fn nothing_comes_from_an_idle_wire(wire: &Wire, pool: &mut Pool) {
 }
 
 fn frames_arrive_whole_and_in_order(wire: &Wire, pool: &mut Pool) {
-    let (mut a, mut b) = open(wire);
+    let (mut a, mut b) = open(wire, pool);
     let length = |number: usize| 60 + number * 11 % 1455;
     for from_first in [true, false] {
         let (from, to, to_url) = match from_first {
@@ -195,7 +196,7 @@ fn frames_arrive_whole_and_in_order(wire: &Wire, pool: &mut Pool) {
 }
 
 fn segmented_frames_arrive_whole(wire: &Wire, pool: &mut Pool) {
-    let (mut a, mut b) = open(wire);
+    let (mut a, mut b) = open(wire, pool);
     let whole = frame(77, 1400);
     for cuts in [[1, 700], [13, 14], [14, 1399]] {
         let mut mbuf = pool.copy_from(&whole[..cuts[0]]).unwrap();
@@ -221,7 +222,7 @@ fn segmented_frames_arrive_whole(wire: &Wire, pool: &mut Pool) {
 }
 
 fn runts_and_oversized_frames_are_named(wire: &Wire, pool: &mut Pool) {
-    let (mut a, mut b) = open(wire);
+    let (mut a, mut b) = open(wire, pool);
     refuses_runts_and_oversized_frames(&mut a, pool);
     let largest = a.port.info().mtu + 14;
     assert!(send(&mut a, pool.copy_from(&frame(2, largest)).unwrap()));
@@ -231,7 +232,7 @@ fn runts_and_oversized_frames_are_named(wire: &Wire, pool: &mut Pool) {
 }
 
 fn a_full_ring_keeps_what_it_cannot_take(wire: &Wire, pool: &mut Pool) {
-    let (mut a, mut b) = open(wire);
+    let (mut a, mut b) = open(wire, pool);
     let (mut accepted, mut filled) = (0, false);
     while accepted < POOL - 2 * BURST && !filled {
         let mut burst: Burst =
@@ -272,7 +273,7 @@ fn lost(stats: &QueueStats) -> u64 {
 }
 
 fn receiving_goes_on_after_the_pool_was_empty(wire: &Wire, pool: &mut Pool) {
-    let (mut a, mut b) = open(wire);
+    let (mut a, mut b) = open(wire, pool);
     // Room for four frames of one segment.
     let mut small = self::pool(4);
     let mut burst: Burst = (0..BURST).map(|number| pool.copy_from(&frame(number, 100)).unwrap()).collect();
@@ -293,20 +294,20 @@ fn receiving_goes_on_after_the_pool_was_empty(wire: &Wire, pool: &mut Pool) {
     assert_eq!(small.available(), 4);
 }
 
-fn queues_are_opened_once(wire: &Wire) {
-    let (mut a, _b) = open(wire);
-    let again = a.port.open_queues(1).err().expect("no second time").to_string();
+fn queues_are_opened_once(wire: &Wire, pool: &Pool) {
+    let (mut a, _b) = open(wire, pool);
+    let again = a.port.open_queues(&[pool.handle()]).err().expect("no second time").to_string();
     assert!(again.contains("opened already"), "{again}");
     drop((a, _b));
     let mut port = open_port(&wire.urls[0]);
     for n in [0, port.info().queues_max + 1] {
-        let error = port.open_queues(n).err().expect("no such number").to_string();
+        let error = port.open_queues(&vec![pool.handle(); n]).err().expect("no such number").to_string();
         assert!(error.contains(&format!("{n} wanted")), "{error}");
     }
 }
 
 fn a_closed_end_can_be_opened_again(wire: &Wire, pool: &mut Pool) {
-    let (mut a, b) = open(wire);
+    let (mut a, b) = open(wire, pool);
     // Frames in flight when the far end closes must not be lost to the pool.
     for number in 0..10 {
         assert!(send(&mut a, pool.copy_from(&frame(number, 200)).unwrap()));
@@ -316,7 +317,7 @@ fn a_closed_end_can_be_opened_again(wire: &Wire, pool: &mut Pool) {
         send(&mut a, pool.copy_from(&frame(number, 200)).unwrap());
     }
     drop(a);
-    let (mut a, mut b) = open(wire);
+    let (mut a, mut b) = open(wire, pool);
     assert!(receive_now(&mut b, pool).is_empty(), "nothing is left over from before");
     assert!(send(&mut a, pool.copy_from(&frame(3, 200)).unwrap()));
     assert_eq!(bytes(&receive(&mut b, &mut a, pool, 1)[0]), frame(3, 200));

@@ -84,8 +84,9 @@ fn throw(cx: &Cx<'_>, ns: &Netns, seed: u64) -> Result {
         let broken = |error: &dyn std::fmt::Display| Fault::Check(format!("af_packet in the lab: {error}"));
         let mut port =
             pmd::open("af_packet:cli0", &OpenOptions::default()).map_err(|error| broken(&error))?;
-        let mut queue = port.open_queues(1).map_err(|error| broken(&error))?.pop().expect("one queue");
         let pool = PoolConfig::new("fuzz", 1024).build().map_err(|error| broken(&error))?;
+        let mut queue =
+            port.open_queues(&[pool.handle()]).map_err(|error| broken(&error))?.pop().expect("one queue");
         let (mut pool, mut frames) = (pool.claim(), Frames::new(seed, target));
         let (mut burst, mut left) = (Burst::new(), FRAMES);
         while left > 0 || !burst.is_empty() {
