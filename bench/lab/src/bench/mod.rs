@@ -7,6 +7,7 @@
 mod arms;
 mod busy;
 mod compare;
+mod drivers;
 mod machine;
 mod memory;
 mod plot;
@@ -53,6 +54,12 @@ pub const ALL: &[Bench] = &[
         about: "forwarding over memory with addresses swapped; against dpdk-testpmd macswap on net_ring",
         minutes: 20,
         run: memory::forward,
+    },
+    Bench {
+        name: "drivers",
+        about: "forwarding, one way and round trips over ports of each kind; against testpmd, C loops and kernel sockets",
+        minutes: 30,
+        run: drivers::drivers,
     },
     Bench {
         name: "rcu",
