@@ -33,12 +33,19 @@ use rounds::Rounds;
 
 /// One bench.
 pub struct Bench {
-    /// As `list` shows it.
+    /// As `list` shows it: `name`, or `group/name`; naming the group runs all of it.
     pub name: &'static str,
     /// What it compares.
     pub about: &'static str,
     minutes: u64,
     run: fn(&Cx<'_>, &mut Rounds) -> Result<Vec<Comparison>>,
+}
+
+impl Bench {
+    /// Whether `word` asks for this bench: its name, or its group.
+    fn is_meant_by(&self, word: &str) -> bool {
+        self.name == word || self.name.split('/').next() == Some(word)
+    }
 }
 
 /// All of them.
@@ -50,16 +57,10 @@ pub const ALL: &[Bench] = &[
         run: memory::buffer_cycle,
     },
     Bench {
-        name: "forward-memory",
+        name: "drivers/memory",
         about: "forwarding over memory with addresses swapped; against dpdk-testpmd macswap on net_ring",
         minutes: 20,
         run: memory::forward,
-    },
-    Bench {
-        name: "drivers",
-        about: "forwarding, one way and round trips over ports of each kind; against testpmd, C loops and kernel sockets",
-        minutes: 30,
-        run: drivers::drivers,
     },
     Bench {
         name: "rcu",
@@ -146,10 +147,13 @@ fn measure(host: &Host, bench: &Bench, rounds: &mut Rounds) -> Result<Vec<Compar
 
 fn select<'b>(all: &'b [Bench], names: &[String]) -> Result<Vec<&'b Bench>> {
     for name in names {
-        let known = all.iter().any(|bench| bench.name == name);
+        let known = all.iter().any(|bench| bench.is_meant_by(name));
         ensure!(known, "there is no bench `{name}`; `cargo lab list` shows them");
     }
-    Ok(all.iter().filter(|bench| names.is_empty() || names.iter().any(|name| bench.name == name)).collect())
+    Ok(all
+        .iter()
+        .filter(|bench| names.is_empty() || names.iter().any(|name| bench.is_meant_by(name)))
+        .collect())
 }
 
 fn keep(report: &Report, path: &Path) -> Result {
