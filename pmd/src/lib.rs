@@ -58,5 +58,5 @@ pub use port::{
     Queue, QueueStats, open,
 };
 pub use region::{Hugepages, Region, RegionError};
-pub use rss::{RSS_KEY_LEN, Rss};
+pub use rss::{RSS_KEY_LEN, Rss, Toeplitz, rss_key};
 pub use time::{Clock, Instant};
