@@ -86,6 +86,8 @@ pub struct PortInfo {
     pub capabilities: Capabilities,
     /// Bits of a DMA address; 64 for devices in software.
     pub address_bits: u32,
+    /// What an operator should know of how it runs, a sentence each: which mode was chosen and why, what was probed.
+    pub notes: Vec<String>,
 }
 
 impl PortInfo {
@@ -106,6 +108,7 @@ impl PortInfo {
             speed_mbps: None,
             capabilities: Capabilities::default(),
             address_bits: 64,
+            notes: Vec::new(),
         }
     }
 }

@@ -39,6 +39,7 @@ impl Port for Source {
             speed_mbps: None,
             capabilities: Default::default(),
             address_bits: 64,
+            notes: Vec::new(),
         }
     }
 

@@ -155,6 +155,7 @@ impl Port for PacketPort {
             speed_mbps: self.interface.speed_mbps(),
             capabilities: Capabilities { wait_fd: true, spreads_flows: true, rx_checksum: true },
             address_bits: 64,
+            notes: Vec::new(),
         }
     }
 

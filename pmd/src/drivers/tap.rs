@@ -124,6 +124,7 @@ impl Port for TapPort {
             speed_mbps: None,
             capabilities: Capabilities { wait_fd: true, spreads_flows: true, rx_checksum: false },
             address_bits: 64,
+            notes: Vec::new(),
         }
     }
 
