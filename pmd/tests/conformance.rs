@@ -12,19 +12,26 @@ fn open(url: &str) -> Result<Box<dyn pmd::Port>, pmd::PortError> {
 #[test]
 fn memory() {
     let url = "memory:conformance,ring=512".to_owned();
-    suite::run(&Wire { urls: [url.clone(), url], lossless: true, bounded: true });
+    suite::run(&Wire { lossless: true, bounded: true, ..Wire::new([url.clone(), url]) });
+}
+
+#[test]
+fn memory_with_jumbo_frames() {
+    let url = "memory:jumbo,ring=512".to_owned();
+    let wire = Wire::new([url.clone(), url]);
+    suite::run(&Wire { lossless: true, bounded: true, mtu: Some(9000), ..wire });
 }
 
 #[test]
 fn sim_without_impairments() {
     let [a, b] = ["sim:seed=3@memory:wrapped,ring=2048", "sim:seed=4@memory:wrapped"].map(str::to_owned);
-    suite::run(&Wire { urls: [a, b], lossless: false, bounded: false });
+    suite::run(&Wire::new([a, b]));
 }
 
 #[test]
 fn sim_with_delay() {
     let [a, b] = ["sim:delay=300us,limit=8192@memory:late,ring=4096", "memory:late"].map(str::to_owned);
-    suite::run(&Wire { urls: [a, b], lossless: false, bounded: false });
+    suite::run(&Wire::new([a, b]));
 }
 
 #[test]

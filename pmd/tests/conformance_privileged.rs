@@ -36,6 +36,12 @@ impl Veth {
         Veth { ends }
     }
 
+    /// Takes an end down or up.
+    fn set_link(&self, end: usize) -> Box<dyn Fn(bool)> {
+        let end = self.ends[end].clone();
+        Box::new(move |up| ip(&format!("link set {end} {}", if up { "up" } else { "down" })))
+    }
+
     fn url(&self, end: usize, options: &str) -> String {
         format!("af_packet:{}{options}", self.ends[end])
     }
@@ -99,17 +105,29 @@ impl KernelSender {
 fn af_packet() {
     let veth = Veth::new("pk");
     let urls = [veth.url(0, ""), veth.url(1, ",ring=2048")];
-    suite::run(&Wire { urls, lossless: false, bounded: false });
+    suite::run(&Wire { set_link: Some(veth.set_link(1)), killed: &[0, 1], ..Wire::new(urls) });
+}
+
+#[test]
+fn af_packet_with_jumbo_frames() {
+    let veth = Veth::new("pj");
+    veth.ends.iter().for_each(|end| ip(&format!("link set {end} mtu 9000")));
+    let urls = [veth.url(0, ""), veth.url(1, "")];
+    suite::run(&Wire { set_link: Some(veth.set_link(1)), ..Wire::new(urls) });
+}
+
+#[test]
+#[ignore = "the suite starts this as a process of its own, and kills it"]
+fn the_process_that_is_killed() {
+    suite::echo_until_killed();
 }
 
 #[test]
 fn tap() {
     // The port is one end, the kernel's interface, through af_packet, the other.
-    suite::run(&Wire {
-        urls: ["tap:rxctap".to_owned(), "af_packet:rxctap".to_owned()],
-        lossless: false,
-        bounded: false,
-    });
+    let urls = ["tap:rxctap".to_owned(), "af_packet:rxctap".to_owned()];
+    let set_link = Box::new(|up| ip(&format!("link set rxctap {}", if up { "up" } else { "down" })));
+    suite::run(&Wire { set_link: Some(set_link), killed: &[1], ..Wire::new(urls) });
 }
 
 #[test]
@@ -307,6 +325,6 @@ fn errors_name_the_interface() {
     assert!(error("af_packet:rxcnone").contains("no interface \"rxcnone\""));
     assert!(error("af_packet:a-name-that-is-far-too-long").contains("no interface"));
     assert!(error("tap:a-name-that-is-far-too-long").contains("no interface"));
-    let (_port, _queues) = open("tap:rxctapx", 1, &pool);
+    let (_port, _queues) = open("tap:rxctapx", 1, &suite::pool(64));
     assert!(error("tap:rxctapx").contains("taken"));
 }

@@ -1,6 +1,8 @@
 //! What every driver must do, run against two ports joined by a wire; and what of it makes sense for one port alone.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant as Wall};
 
 use pmd::{BURST, Burst, Clock, LinkState, Mbuf, OpenOptions, Pool, PoolConfig, Port, Queue, QueueStats};
@@ -13,6 +15,23 @@ pub struct Wire {
     pub lossless: bool,
     /// Whether a ring fills up when nobody reads.
     pub bounded: bool,
+    /// Of a packet; bytes. What the devices themselves say otherwise.
+    pub mtu: Option<usize>,
+    /// Takes the link down, or up again, from outside. Without it the link is down while the far end is closed.
+    pub set_link: Option<Box<dyn Fn(bool)>>,
+    /// Which ends may be opened by another process, and be killed with it.
+    pub killed: &'static [usize],
+}
+
+impl Wire {
+    /// A wire with the kernel in between, which may drop, and without any of the rest.
+    pub fn new(urls: [String; 2]) -> Wire {
+        Wire { urls, lossless: false, bounded: false, mtu: None, set_link: None, killed: &[] }
+    }
+
+    fn options(&self) -> OpenOptions {
+        OpenOptions { mtu: self.mtu, ..OpenOptions::default() }
+    }
 }
 
 /// One open end with a queue.
@@ -35,6 +54,10 @@ pub fn run(wire: &Wire) {
     a_full_ring_keeps_what_it_cannot_take(wire, &mut pool);
     receiving_goes_on_after_the_pool_was_empty(wire, &mut pool);
     queues_are_opened_once(wire, &pool);
+    the_link_is_told(wire, &mut pool);
+    for end in wire.killed {
+        an_end_killed_with_its_process_can_be_opened_again(wire, *end, &mut pool);
+    }
     a_closed_end_can_be_opened_again(wire, &mut pool);
     assert_eq!(pool.available(), POOL, "{}: every buffer is home", wire.urls[0]);
 }
@@ -65,7 +88,7 @@ pub fn run_one_sided(url: &str) {
 fn refuses_runts_and_oversized_frames(end: &mut End, pool: &mut Pool) {
     let too_long = end.port.info().mtu + 23;
     let before = end.queue.stats();
-    for len in [0, 1, 13, too_long, 9000, 60_000] {
+    for len in [0, 1, 13, too_long, too_long + 5000, 60_000] {
         assert!(send(end, pool.copy_from(&frame(1, len)).unwrap()), "taken, and dropped");
     }
     let after = end.queue.stats();
@@ -82,14 +105,22 @@ fn open_port(url: &str) -> Box<dyn Port> {
     pmd::open(url, &OpenOptions::default()).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// A device that was closed this moment may be taken for a little longer.
+fn open_end(wire: &Wire, end: usize, pool: &Pool) -> End {
+    let start = Wall::now();
+    loop {
+        let opened = pmd::open(&wire.urls[end], &wire.options())
+            .and_then(|mut port| Ok((port.open_queues(&[pool.handle()])?.remove(0), port)));
+        match opened {
+            Ok((queue, port)) => return End { port, queue },
+            Err(error) if start.elapsed() > Duration::from_secs(3) => panic!("{error}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
 fn open(wire: &Wire, pool: &Pool) -> (End, End) {
-    let mut ends = wire.urls.each_ref().map(|url| {
-        let mut port = open_port(url);
-        let queue =
-            port.open_queues(&[pool.handle()]).unwrap_or_else(|error| panic!("{error}")).pop().unwrap();
-        Some(End { port, queue })
-    });
-    let (a, b) = (ends[0].take().unwrap(), ends[1].take().unwrap());
+    let (a, b) = (open_end(wire, 0, pool), open_end(wire, 1, pool));
     wait(|| a.port.link() == LinkState::Up && b.port.link() == LinkState::Up);
     (a, b)
 }
@@ -160,7 +191,9 @@ fn nothing_comes_from_an_idle_wire(wire: &Wire, pool: &mut Pool) {
 
 fn frames_arrive_whole_and_in_order(wire: &Wire, pool: &mut Pool) {
     let (mut a, mut b) = open(wire, pool);
-    let length = |number: usize| 60 + number * 11 % 1455;
+    // From small to the largest.
+    let longest = a.port.info().mtu + 14;
+    let length = move |number: usize| 60 + number * 11 * (longest / 1000) % (longest - 59);
     for from_first in [true, false] {
         let (from, to, to_url) = match from_first {
             true => (&mut a, &mut b, &wire.urls[1]),
@@ -273,9 +306,10 @@ fn lost(stats: &QueueStats) -> u64 {
 }
 
 fn receiving_goes_on_after_the_pool_was_empty(wire: &Wire, pool: &mut Pool) {
-    let (mut a, mut b) = open(wire, pool);
     // Room for four frames of one segment.
     let mut small = self::pool(4);
+    let (mut a, mut b) = (open_end(wire, 0, pool), open_end(wire, 1, &small));
+    wait(|| a.port.link() == LinkState::Up && b.port.link() == LinkState::Up);
     let mut burst: Burst = (0..BURST).map(|number| pool.copy_from(&frame(number, 100)).unwrap()).collect();
     assert_eq!(a.queue.tx_burst(Clock::now(), &mut burst), BURST);
     // Frames wait in the device, or are lost by name; whenever buffers are free again, receiving goes on.
@@ -291,6 +325,7 @@ fn receiving_goes_on_after_the_pool_was_empty(wire: &Wire, pool: &mut Pool) {
     assert!(received > 0 && received + lost >= BURST, "{received} received, {lost} lost");
     assert!(send(&mut a, pool.copy_from(&frame(9, 100)).unwrap()));
     assert_eq!(receive(&mut b, &mut a, &mut small, 1).len(), 1, "and it works on");
+    drop((a, b));
     assert_eq!(small.available(), 4);
 }
 
@@ -327,4 +362,97 @@ fn receive_now(end: &mut End, pool: &mut Pool) -> Vec<Mbuf> {
     let mut burst = Burst::new();
     end.queue.rx_burst(Clock::now(), pool, &mut burst);
     burst.into_iter().filter(|mbuf| mbuf.data().get(12..14) == Some(&ETHERTYPE)).collect()
+}
+
+/// Sends and listens until something arrives: a link that has come up takes a moment to carry.
+fn must_carry(from: &mut End, to: &mut End, pool: &mut Pool) {
+    let carried = wait(|| {
+        send(from, pool.copy_from(&frame(4, 200)).unwrap());
+        let mut burst = Burst::new();
+        from.queue.rx_burst(Clock::now(), pool, &mut burst);
+        burst.clear();
+        to.queue.rx_burst(Clock::now(), pool, &mut burst);
+        burst.iter().any(|mbuf| bytes(mbuf) == frame(4, 200))
+    });
+    assert!(carried, "{} to {}: nothing arrives", from.port.info().url, to.port.info().url);
+}
+
+fn the_link_is_told(wire: &Wire, pool: &mut Pool) {
+    let (mut a, b) = open(wire, pool);
+    let mut b = Some(b);
+    match &wire.set_link {
+        Some(set_link) => set_link(false),
+        None => drop(b.take()),
+    }
+    assert!(wait(|| a.port.link() == LinkState::Down), "{}: the link is still up", wire.urls[0]);
+    for number in 0..100 {
+        // Taken and dropped, or left; never lost, never stuck.
+        send(&mut a, pool.copy_from(&frame(number, 60)).unwrap());
+    }
+    if let Some(set_link) = &wire.set_link {
+        set_link(true);
+    }
+    let mut b = b.unwrap_or_else(|| open_end(wire, 1, pool));
+    assert!(wait(|| a.port.link() == LinkState::Up && b.port.link() == LinkState::Up), "the link stays down");
+    must_carry(&mut a, &mut b, pool);
+    must_carry(&mut b, &mut a, pool);
+}
+
+/// The test of every program that a child process of the suite runs, and its end's URL.
+const CHILD: (&str, &str) = ("the_process_that_is_killed", "CONFORMANCE_URL");
+
+/// In the child: opens its end, says so, and sends everything back until it is killed. It ends by itself should nobody do that.
+pub fn echo_until_killed() {
+    let url = std::env::var(CHILD.1).expect("the suite starts this");
+    let mut pool = pool(POOL);
+    let wire = Wire::new([url.clone(), url]);
+    let mut end = open_end(&wire, 0, &pool);
+    println!("open");
+    let start = Wall::now();
+    let mut burst = Burst::new();
+    while start.elapsed() < Duration::from_secs(20) {
+        end.queue.rx_burst(Clock::now(), &mut pool, &mut burst);
+        end.queue.tx_burst(Clock::now(), &mut burst);
+    }
+}
+
+fn start_child(url: &str) -> Child {
+    let program = std::env::current_exe().unwrap();
+    let arguments = ["--exact", CHILD.0, "--ignored", "--nocapture"];
+    let mut child =
+        Command::new(program).args(arguments).env(CHILD.1, url).stdout(Stdio::piped()).spawn().unwrap();
+    let told = BufReader::new(child.stdout.take().unwrap());
+    assert!(told.lines().map_while(Result::ok).any(|line| line == "open"), "the child opens {url}");
+    child
+}
+
+fn an_end_killed_with_its_process_can_be_opened_again(wire: &Wire, theirs: usize, pool: &mut Pool) {
+    let ours = 1 - theirs;
+    let (mut a, mut child) = match theirs {
+        0 => {
+            let child = start_child(&wire.urls[0]);
+            (open_end(wire, ours, pool), child)
+        }
+        _ => (open_end(wire, ours, pool), start_child(&wire.urls[1])),
+    };
+    // In full traffic, with frames in the rings of both directions.
+    let mut returned = 0;
+    wait(|| {
+        let mut burst: Burst = (0..BURST).filter_map(|number| pool.copy_from(&frame(number, 300))).collect();
+        a.queue.tx_burst(Clock::now(), &mut burst);
+        burst.clear();
+        a.queue.rx_burst(Clock::now(), pool, &mut burst);
+        returned += burst.iter().filter(|mbuf| mbuf.data().get(12..14) == Some(&ETHERTYPE)).count();
+        returned > 500
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(returned > 500, "{} of {} came back", returned, wire.urls[theirs]);
+    for number in 0..100 {
+        send(&mut a, pool.copy_from(&frame(number, 60)).unwrap());
+    }
+    let mut b = open_end(wire, theirs, pool);
+    assert!(wait(|| a.port.link() == LinkState::Up && b.port.link() == LinkState::Up), "the link stays down");
+    must_carry(&mut a, &mut b, pool);
+    must_carry(&mut b, &mut a, pool);
 }
