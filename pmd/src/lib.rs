@@ -55,7 +55,7 @@ pub use mbuf_list::MbufList;
 pub use pool::{NoBuffers, Pool, PoolConfig, PoolError, PoolHandle, PoolSeed};
 pub use port::{
     Capabilities, Drops, LinkState, MTU_DEFAULT, MTU_MAX, OpenOptions, Port, PortError, PortInfo, PortStats,
-    Queue, QueueStats, open,
+    Queue, QueueStats, drivers, open,
 };
 pub use region::{Hugepages, Region, RegionError};
 pub use rss::{RSS_KEY_LEN, Rss, Toeplitz, rss_key};

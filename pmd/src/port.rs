@@ -279,6 +279,11 @@ const DRIVERS: &[(&str, &str, Opener)] = &[
     ("sim", "sim:OPTIONS@URL", sim::open),
 ];
 
+/// Scheme and form of the URL of each driver in this build.
+pub fn drivers() -> impl Iterator<Item = (&'static str, &'static str)> {
+    DRIVERS.iter().map(|driver| (driver.0, driver.1))
+}
+
 /// Opens a port by its URL; the part before the first colon chooses the driver.
 pub fn open(url: &str, options: &OpenOptions) -> Result<Box<dyn Port>, PortError> {
     let parsed = Url::parse(url);

@@ -17,6 +17,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::cli::Args),
+    Doctor(doctor::cli::Args),
     Gateway(gateway::cli::Args),
     Rxperf(rxperf::cli::Args),
     Rxdebug(rxdebug::cli::Args),
@@ -27,6 +28,7 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Demo(args) => demo::cli::run(args),
+        Command::Doctor(args) => doctor::cli::run(args),
         Command::Gateway(args) => gateway::cli::run(args),
         Command::Rxperf(args) => rxperf::cli::run(args),
         Command::Rxdebug(args) => rxdebug::cli::run(args),
