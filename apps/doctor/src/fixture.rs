@@ -42,6 +42,10 @@ impl Tree {
             .unwrap();
     }
 
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.0.join(path)).unwrap_or_default()
+    }
+
     /// A device as sysfs has it.
     #[expect(clippy::too_many_arguments, reason = "what a device is")]
     pub fn pci(

@@ -18,6 +18,8 @@ struct Cli {
 enum Command {
     Demo(demo::cli::Args),
     Doctor(doctor::cli::Args),
+    Bind(doctor::bind::cli::BindArgs),
+    Unbind(doctor::bind::cli::UnbindArgs),
     Gateway(gateway::cli::Args),
     Rxperf(rxperf::cli::Args),
     Rxdebug(rxdebug::cli::Args),
@@ -29,6 +31,8 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Demo(args) => demo::cli::run(args),
         Command::Doctor(args) => doctor::cli::run(args),
+        Command::Bind(args) => doctor::bind::cli::bind(args),
+        Command::Unbind(args) => doctor::bind::cli::unbind(args),
         Command::Gateway(args) => gateway::cli::run(args),
         Command::Rxperf(args) => rxperf::cli::run(args),
         Command::Rxdebug(args) => rxdebug::cli::run(args),

@@ -10,6 +10,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::pci::{iommu_mend, unsafe_mode, vfio_missing};
 use crate::machine::Machine;
 use crate::report::{Report, State};
 use crate::targets::Targets;

@@ -2,6 +2,7 @@
 
 use rustix::fs::{Access, access};
 
+use crate::bind::default_route;
 use crate::machine::Machine;
 use crate::pci::{Address, PciDevice};
 use crate::report::{Group, State};
@@ -111,8 +112,13 @@ fn show(machine: &Machine, device: &PciDevice, driver: Option<&Driver>, group: &
     let of = Some(&*at);
     match (&device.driver, driver) {
         (Some(bound), Some(driver)) if bound != "vfio-pci" => {
-            let mend = format!("sudo rxline bind {at}");
-            let text = format!("{text}; {}: needs vfio-pci", driver.scheme);
+            let route = device.interfaces.iter().find_map(|name| default_route(machine, name));
+            let mend = match &route {
+                None => format!("sudo rxline bind {at}"),
+                Some(_) => "use another NIC, or move the route first: rxline bind refuses this one".into(),
+            };
+            let carries = route.map_or(String::new(), |route| format!(", and carries {route}"));
+            let text = format!("{text}; {}: needs vfio-pci{carries}", driver.scheme);
             group.bad("device", of, State::Problem, text, mend);
         }
         (None, _) => {
