@@ -9,6 +9,7 @@ mod packet_ring;
 mod packet_send;
 pub(crate) mod pcap;
 pub(crate) mod sim;
+mod spread;
 pub(crate) mod tap;
 
 use std::sync::Arc;

@@ -75,6 +75,15 @@ impl<'a> Url<'a> {
         number.map(Some).ok_or_else(|| self.bad(format!("{key}={text}"), mend()))
     }
 
+    /// An option without a value.
+    pub(crate) fn flag(&self, key: &str) -> Result<bool, PortError> {
+        match self.take(key) {
+            None => Ok(false),
+            Some("") => Ok(true),
+            Some(value) => Err(self.bad(format!("{key}={value}"), format!("write {key} alone, or nothing"))),
+        }
+    }
+
     /// A probability.
     pub(crate) fn probability(&self, key: &str) -> Result<Option<f64>, PortError> {
         let Some(text) = self.take(key) else { return Ok(None) };

@@ -102,3 +102,67 @@ fn null_swallows_and_produces() {
     assert_eq!(queue.rx_burst(Clock::now(), &mut pool, &mut burst), 0);
     assert!(open("null:rx=41").is_err() && open("null:rx=2000").is_err() && open("null:speed=1").is_err());
 }
+
+#[test]
+fn memory_that_spreads() {
+    let url = "memory:spread-conformance,queues=1,rss,ring=512".to_owned();
+    suite::run(&Wire { urls: [url.clone(), url], lossless: true, bounded: true });
+}
+
+/// Three queues of one end send flows of both families; each arrives on the queue that the other end's [`pmd::Rss`] names.
+#[test]
+fn a_memory_wire_with_rss_spreads_as_its_port_foretells() {
+    let mut word = 7u64;
+    let key = pmd::rss_key(|| {
+        word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        word
+    });
+    let options = OpenOptions { rss_key: Some(key), ..OpenOptions::default() };
+    let mut first = pmd::open("memory:spread,queues=3,rss,ring=300", &OpenOptions::default()).unwrap();
+    let mut second = pmd::open("memory:spread", &options).unwrap();
+    assert!(second.info().capabilities.spreads_flows);
+    assert_eq!(second.rss(), None, "its queues are not open");
+    let mut pool = suite::pool(512);
+    let pools = vec![pool.handle(); 3];
+    let mut sends = first.open_queues(&pools).unwrap();
+    let now = Clock::now();
+    let frame = |flow: u8| {
+        let mut frame = vec![0; 12];
+        frame
+            .extend_from_slice(&[8, 0, 0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2]);
+        frame.extend_from_slice(&[0x1b, flow, 0, 7, 0, 12, 0, 0, 0, 0, 0, 0]);
+        frame
+    };
+    let mut burst: Burst = [pool.copy_from(&frame(0)).unwrap()].into_iter().collect();
+    assert_eq!(sends[0].tx_burst(now, &mut burst), 1);
+    assert_eq!(sends[0].stats().drops.get("tx_no_peer"), 1, "no queue is there to choose");
+
+    let mut receives = second.open_queues(&pools).unwrap();
+    let rss = second.rss().unwrap();
+    assert_eq!(rss.key, key);
+    for (n, queue) in sends.iter_mut().enumerate() {
+        for half in 0..2u8 {
+            let mut burst: Burst = (0..30).map(|i| pool.copy_from(&frame(half * 30 + i)).unwrap()).collect();
+            assert_eq!(queue.tx_burst(now, &mut burst), 30, "queue {n}");
+        }
+    }
+    let mut seen = 0;
+    for (n, queue) in receives.iter_mut().enumerate() {
+        let (mut burst, before) = (Burst::new(), seen);
+        while queue.rx_burst(now, &mut pool, &mut burst) > 0 {
+            for frame in burst.drain(..) {
+                let flow = frame.data()[35];
+                let peer = ([192, 0, 2, 1], u16::from_be_bytes([0x1b, flow])).into();
+                assert_eq!(rss.queue_of(([192, 0, 2, 2], 7).into(), peer), n, "flow {flow}");
+                assert_eq!(rss.queue(frame.meta().rss_hash), n, "and its hash says so");
+                seen += 1;
+            }
+        }
+        assert!(seen > before, "queue {n} got nothing of 60 flows");
+    }
+    assert_eq!(seen, 180);
+    assert!(pmd::open("memory:plain", &options).is_ok_and(|_plain| {
+        let error = pmd::open("memory:plain,rss", &options).err().unwrap().to_string();
+        error.contains("opened first")
+    }));
+}

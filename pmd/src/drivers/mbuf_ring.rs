@@ -48,6 +48,19 @@ impl MbufSender {
     }
 }
 
+impl MbufSender {
+    /// Moves one packet, or gives it back.
+    #[inline]
+    pub(crate) fn push(&mut self, mbuf: Mbuf) -> Result<(), Mbuf> {
+        if self.0.is_full() {
+            return Err(mbuf);
+        }
+        let pushed = self.0.push(Packet(mbuf.into_header()));
+        debug_assert!(pushed.is_ok(), "there was room, and nobody else pushes");
+        Ok(())
+    }
+}
+
 impl MbufReceiver {
     /// Appends packets to `burst` as far as it has room; returns how many.
     #[inline]

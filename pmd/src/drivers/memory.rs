@@ -1,23 +1,27 @@
-//! `memory:NAME[,queues=N][,ring=N]`: a wire inside this process.
+//! `memory:NAME[,queues=N][,ring=N][,rss]`: a wire inside this process.
 //!
 //! The first to open a name gets one end, the second the other. Queue n of one end talks with queue n of the other
-//! through two bounded SPSC rings of packets; nothing is copied. An end is free again when its port and queues
+//! through two bounded SPSC rings of packets; nothing is copied. With `rss` the receiving end spreads frames over its queues as a NIC
+//! does, by their Toeplitz hash: then each queue shares its ring among the sender's queues. An end is free again when its port and queues
 //! are dropped, and the wire when both are. While the other end is not open, the link is down and frames sent are dropped
-//! by name. The first to open chooses queues, ring and MTU.
+//! by name. The first to open chooses queues, ring, MTU and `rss`.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::mbuf_ring::{MbufReceiver, MbufSender, mbuf_ring};
+use super::spread::Spreader;
 use super::{DROP_OVERSIZE, DROP_RUNT, FRAME_OVERHEAD, admit};
 use crate::counters::{Counters, QueueStats};
 use crate::mac::MacAddr;
-use crate::mbuf::{Burst, Mbuf};
+use crate::mbuf::{BURST, Burst, Mbuf};
 use crate::pool::{Pool, PoolHandle};
 use crate::port::{
-    LinkState, MTU_DEFAULT, MTU_MAX, OpenOptions, Port, PortError, PortInfo, PortStats, Queue, QueuesOnce,
+    Capabilities, LinkState, MTU_DEFAULT, MTU_MAX, OpenOptions, Port, PortError, PortInfo, PortStats, Queue,
+    QueuesOnce,
 };
+use crate::rss::{RSS_KEY_LEN, Rss, rss_key};
 use crate::time::Instant;
 use crate::url::Url;
 
@@ -25,10 +29,11 @@ const RING_DEFAULT: usize = 1024;
 const DROP_NO_PEER: usize = 2;
 const DROPS: &[&str] = &[DROP_RUNT.1, DROP_OVERSIZE.1, "tx_no_peer"];
 
-/// What an end sends to and receives from, per queue.
+/// What a queue of an end sends to and receives from: one ring each way, or with `rss` one for each queue of the other end.
+#[derive(Default)]
 struct Half {
-    tx: MbufSender,
-    rx: MbufReceiver,
+    tx: Vec<MbufSender>,
+    rx: Vec<MbufReceiver>,
 }
 
 /// Two ends and the rings between them.
@@ -37,8 +42,50 @@ struct Wire {
     mtu: usize,
     /// Whether each end is open.
     open: [AtomicBool; 2],
+    /// With `rss`: how each end spreads what it receives.
+    inbound: Option<[Inbound; 2]>,
     /// The halves that are not in use, per end and queue.
     parked: Mutex<[Vec<Option<Half>>; 2]>,
+}
+
+/// How an end spreads what it receives: for the other end, which does it. Nothing as long as its queues are not open.
+#[derive(Default)]
+struct Inbound {
+    /// Changes with `how`.
+    version: AtomicU32,
+    how: Mutex<Option<Arc<Spreader>>>,
+}
+
+impl Inbound {
+    fn set(&self, how: Option<Arc<Spreader>>) {
+        *self.how() = how;
+        // Release: pairs with the Acquire load in `Outbound::look`.
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    fn how(&self) -> MutexGuard<'_, Option<Arc<Spreader>>> {
+        self.how.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The other end's [`Inbound`], as a queue last saw it.
+#[derive(Default)]
+struct Outbound {
+    version: u32,
+    how: Option<Arc<Spreader>>,
+}
+
+impl Outbound {
+    #[inline]
+    fn look(&mut self, inbound: &Inbound) -> Option<&Spreader> {
+        // Acquire: pairs with the Release in `Inbound::set`.
+        let version = inbound.version.load(Ordering::Acquire);
+        if version != self.version {
+            // The lock is free but for the moment in which the other end opens or closes.
+            (self.version, self.how) = (version, inbound.how().clone());
+        }
+        self.how.as_deref()
+    }
 }
 
 type Wires = HashMap<String, Weak<Wire>>;
@@ -54,6 +101,7 @@ pub(crate) fn open(url: Url<'_>, options: &OpenOptions) -> Result<Box<dyn Port>,
     let queues = url.number("queues", 1..=64)?.map(|n| n as usize);
     let ring = url.number("ring", 1..=1 << 20)?.map_or(RING_DEFAULT, |n| n as usize);
     let mtu = url.number("mtu", 68..=MTU_MAX as u64)?.map(|n| n as usize);
+    let rss = url.flag("rss")?;
     url.finish()?;
 
     let mut wires = wires();
@@ -62,7 +110,7 @@ pub(crate) fn open(url: Url<'_>, options: &OpenOptions) -> Result<Box<dyn Port>,
         Some(wire) => wire,
         None => {
             let mtu = mtu.or(options.mtu).unwrap_or(MTU_DEFAULT);
-            let wire = Arc::new(Wire::new(queues.unwrap_or(options.queues.max(1)), ring, mtu));
+            let wire = Arc::new(Wire::new(queues.unwrap_or(options.queues.max(1)), ring, mtu, rss));
             wires.insert(name.to_owned(), Arc::downgrade(&wire));
             wire
         }
@@ -70,6 +118,10 @@ pub(crate) fn open(url: Url<'_>, options: &OpenOptions) -> Result<Box<dyn Port>,
     if let Some(wanted) = queues.filter(|queues| *queues != wire.queues) {
         let mend = format!("write queues={} as its other end did, or nothing", wire.queues);
         return Err(url.bad(format!("queues={wanted} on an existing wire"), mend));
+    }
+    if rss && wire.inbound.is_none() {
+        let mend = "let the end that is opened first say rss".to_owned();
+        return Err(url.bad("rss on a wire that exists without".to_owned(), mend));
     }
     let Some(end) = (0..2).find(|end| !wire.open[*end].swap(true, Ordering::AcqRel)) else {
         return Err(PortError::Taken {
@@ -80,23 +132,31 @@ pub(crate) fn open(url: Url<'_>, options: &OpenOptions) -> Result<Box<dyn Port>,
     let mac = MacAddr::local_from(&format!("memory:{name}/{end}"));
     let once = QueuesOnce::new(&url, wire.queues);
     let end = Arc::new(End { wire, end });
-    Ok(Box::new(MemoryPort { url: url.text().to_owned(), mac, once, end, counters: Vec::new() }))
+    let (url, key) = (url.text().to_owned(), options.rss_key);
+    Ok(Box::new(MemoryPort { url, mac, once, end, key, counters: Vec::new() }))
 }
 
 impl Wire {
-    fn new(queues: usize, ring: usize, mtu: usize) -> Wire {
-        let (mut first, mut second) = (Vec::new(), Vec::new());
-        for _ in 0..queues {
-            let (to_second, from_first) = mbuf_ring(ring);
-            let (to_first, from_second) = mbuf_ring(ring);
-            first.push(Some(Half { tx: to_second, rx: from_second }));
-            second.push(Some(Half { tx: to_first, rx: from_first }));
+    fn new(queues: usize, ring: usize, mtu: usize, rss: bool) -> Wire {
+        let ends = || (0..queues).map(|_| Half::default()).collect::<Vec<_>>();
+        let (mut first, mut second) = (ends(), ends());
+        let ring = if rss { (ring / queues).max(BURST) } else { ring };
+        for (from, to) in (0..queues).flat_map(|from| (0..queues).map(move |to| (from, to))) {
+            if rss || from == to {
+                let (to_second, from_first) = mbuf_ring(ring);
+                let (to_first, from_second) = mbuf_ring(ring);
+                first[from].tx.push(to_second);
+                second[to].rx.push(from_first);
+                second[from].tx.push(to_first);
+                first[to].rx.push(from_second);
+            }
         }
         Wire {
             queues,
             mtu,
-            open: [AtomicBool::new(false), AtomicBool::new(false)],
-            parked: Mutex::new([first, second]),
+            open: Default::default(),
+            inbound: rss.then(Default::default),
+            parked: Mutex::new([first, second].map(|half| half.into_iter().map(Some).collect())),
         }
     }
 
@@ -117,10 +177,19 @@ impl End {
         // Relaxed: a frame that just misses the opening or closing of the other end is like one lost on the wire.
         self.wire.open[1 - self.end].load(Ordering::Relaxed)
     }
+
+    /// How the other end spreads what this one sends, if it does.
+    #[inline]
+    fn outbound(&self) -> Option<&Inbound> {
+        Some(&self.wire.inbound.as_ref()?[1 - self.end])
+    }
 }
 
 impl Drop for End {
     fn drop(&mut self) {
+        if let Some(inbound) = &self.wire.inbound {
+            inbound[self.end].set(None);
+        }
         // Release: pairs with the swap in `open`; the halves were parked before.
         self.wire.open[self.end].store(false, Ordering::Release);
     }
@@ -131,12 +200,16 @@ struct MemoryPort {
     mac: MacAddr,
     once: QueuesOnce,
     end: Arc<End>,
+    /// To spread by.
+    key: Option<[u8; RSS_KEY_LEN]>,
     counters: Vec<Arc<Counters>>,
 }
 
 impl Port for MemoryPort {
     fn info(&self) -> PortInfo {
-        PortInfo::in_process(&self.url, "memory", self.mac, self.end.wire.mtu, self.once.max())
+        let info = PortInfo::in_process(&self.url, "memory", self.mac, self.end.wire.mtu, self.once.max());
+        let spreads_flows = self.end.wire.inbound.is_some();
+        PortInfo { capabilities: Capabilities { spreads_flows, ..info.capabilities }, ..info }
     }
 
     fn open_queues(&mut self, pools: &[PoolHandle]) -> Result<Vec<Box<dyn Queue>>, PortError> {
@@ -147,7 +220,7 @@ impl Port for MemoryPort {
         for (index, slot) in parked[self.end.end].iter_mut().enumerate().take(n) {
             let mut half = slot.take().expect("an end's halves are parked while it has no queues");
             // What was sent to the last holder of this end is not ours.
-            half.rx.clear();
+            half.rx.iter_mut().for_each(MbufReceiver::clear);
             let counters = Counters::new(DROPS);
             self.counters.push(counters.clone());
             let frame_max = self.end.wire.mtu + FRAME_OVERHEAD;
@@ -157,10 +230,22 @@ impl Port for MemoryPort {
                 frame_max,
                 end: self.end.clone(),
                 counters,
+                next: 0,
+                outbound: Outbound::default(),
             }));
+        }
+        drop(parked);
+        if let Some(inbound) = &self.end.wire.inbound {
+            let key = self.key.unwrap_or_else(|| rss_key(|| fastrand::u64(..)));
+            inbound[self.end.end].set(Some(Arc::new(Spreader::new(Rss::spread(key, n)))));
         }
         self.once.done();
         Ok(queues)
+    }
+
+    fn rss(&self) -> Option<Rss> {
+        let inbound = self.end.wire.inbound.as_ref()?;
+        inbound[self.end.end].how().as_ref().map(|how| how.rss.clone())
     }
 
     fn link(&self) -> LinkState {
@@ -179,13 +264,48 @@ struct MemoryQueue {
     frame_max: usize,
     end: Arc<End>,
     counters: Arc<Counters>,
+    /// The ring to receive from first.
+    next: usize,
+    outbound: Outbound,
+}
+
+impl MemoryQueue {
+    /// Moves frames to the other end as far as there is room; returns how many. `None`: nobody is there.
+    #[inline]
+    fn send(&mut self, burst: &mut Burst) -> Option<usize> {
+        let half = self.half.as_mut().filter(|_| self.end.peer_open())?;
+        match self.end.outbound() {
+            None => Some(half.tx[0].push_burst(burst)),
+            Some(inbound) => Some(spread(self.outbound.look(inbound)?, &mut half.tx, burst)),
+        }
+    }
+}
+
+/// Moves frames to the queues that their hashes choose, up to the first that finds its ring full.
+fn spread(how: &Spreader, rings: &mut [MbufSender], burst: &mut Burst) -> usize {
+    let (mut sent, mut left) = (0, Burst::new());
+    for mut frame in burst.drain(..) {
+        let queue = how.queue_of(&mut frame);
+        match if left.is_empty() { rings[queue].push(frame) } else { Err(frame) } {
+            Ok(()) => sent += 1,
+            Err(frame) => left.push(frame),
+        }
+    }
+    *burst = left;
+    sent
 }
 
 impl Queue for MemoryQueue {
     fn rx_burst(&mut self, _now: Instant, _pool: &mut Pool, burst: &mut Burst) -> usize {
         let Some(half) = &mut self.half else { return 0 };
         let before = burst.len();
-        half.rx.pop_burst(burst);
+        for _ in 0..half.rx.len() {
+            half.rx[self.next].pop_burst(burst);
+            if burst.is_full() {
+                break;
+            }
+            self.next = if self.next + 1 < half.rx.len() { self.next + 1 } else { 0 };
+        }
         let new = &burst[before..];
         new.iter().for_each(Mbuf::prefetch);
         self.counters.rx(new.len(), new.iter().map(Mbuf::len).sum());
@@ -193,15 +313,13 @@ impl Queue for MemoryQueue {
     }
 
     fn tx_burst(&mut self, _now: Instant, burst: &mut Burst) -> usize {
-        let Some(half) = &mut self.half else { return 0 };
         let given = burst.len();
         let mut bytes = admit(burst, self.frame_max, &self.counters);
-        if !self.end.peer_open() {
+        let Some(sent) = self.send(burst) else {
             self.counters.dropped(DROP_NO_PEER, burst.len() as u64);
             burst.clear();
             return given;
-        }
-        let sent = half.tx.push_burst(burst);
+        };
         if !burst.is_empty() {
             self.counters.tx_full.add(1);
             bytes -= burst.iter().map(Mbuf::len).sum::<usize>();
