@@ -16,6 +16,7 @@ use crate::figures::{CoreView, Figures};
 use crate::flow::HashKeys;
 use crate::handler::{CoreInfo, Handler};
 use crate::ledger::CoreCounters;
+use crate::owner::Ownership;
 use crate::poll::{self, Idle};
 use crate::stack::{IpNet, PortConfig, Route, Stack, StackConfig};
 use crate::start_error::StartError;
@@ -221,7 +222,7 @@ impl Builder {
     {
         let cpus = self.choose_cpus()?;
         let keys = self.keys();
-        let (ports, pools, queues) = self.open_ports(cpus.len())?;
+        let (ports, pools, queues) = self.open_ports(cpus.len(), keys)?;
         let stacks = self.stacks(&ports, keys, cpus.len())?;
         let addresses: HashSet<IpAddr> = stacks[0].addresses().map(|(_, address)| address).collect();
         let views = pools.iter().zip(&cpus).map(|(pool, &cpu)| CoreView {
@@ -233,7 +234,9 @@ impl Builder {
         let wires = wires::wires::<H::Command>(cpus.len())?;
         let (number, tokens) = crate::socket::tokens(cpus.len());
         let sockets_max = self.sockets_max;
-        let sockets = Sockets::new(number, keys, wires.links, self.limits(cpus.len()), addresses)
+        let ownership = Ownership::new(keys, cpus.len(), ports.iter().map(|port| port.rss()));
+        let limits = self.limits(cpus.len());
+        let sockets = Sockets::new(number, keys, ownership, wires.links, limits, addresses)
             .map_err(|source| StartError::Table { sockets_max, source })?;
         let sockets = Arc::new(sockets);
         let figures =
@@ -344,7 +347,7 @@ impl Builder {
     }
 
     /// Opens every port with one queue for each core, and makes the cores' pools; the queues by core, then by port.
-    fn open_ports(&mut self, cores: usize) -> Result<Opened, StartError> {
+    fn open_ports(&mut self, cores: usize, keys: HashKeys) -> Result<Opened, StartError> {
         if let Some(what) = self.early.take() {
             return Err(StartError::BeforePort { what });
         }
@@ -353,6 +356,7 @@ impl Builder {
         }
         let mut ports = Vec::new();
         let mut memory = Vec::new();
+        let rss_key = Some(Ownership::device_key(keys));
         for spec in &mut self.ports {
             let addresses =
                 spec.addresses.iter().filter_map(|value| Some(value.parse::<IpNet>().ok()?.addr()));
@@ -360,7 +364,7 @@ impl Builder {
             let mut port = match std::mem::replace(&mut spec.device, Device::Url(String::new())) {
                 Device::Open(port) => port,
                 Device::Url(url) => {
-                    let options = OpenOptions { queues: cores, mtu: spec.mtu, addresses, rss_key: None };
+                    let options = OpenOptions { queues: cores, mtu: spec.mtu, addresses, rss_key };
                     pmd::open(&url, &options)?
                 }
             };

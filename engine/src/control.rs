@@ -71,6 +71,7 @@ pub(crate) struct Sockets {
     limits: Limits,
     addresses: HashSet<IpAddr>,
     pub ownership: Ownership,
+    ports_tried: AtomicU64,
     writers: Mutex<Writers>,
 }
 
@@ -100,6 +101,22 @@ pub enum BindError {
         /// The address asked for.
         ip: IpAddr,
     },
+    /// A port can be chosen for a core only where the address is known and the port is not.
+    #[error(
+        "{addr} leaves no port to choose, or no address to choose it for: give one of the engine's addresses with port 0"
+    )]
+    PortGiven {
+        /// What was given.
+        addr: SocketAddr,
+    },
+    /// The engine has fewer cores.
+    #[error("the engine has no core {core}: name one from 0 to {}", cores - 1)]
+    NoSuchCore {
+        /// What was given.
+        core: usize,
+        /// How many there are.
+        cores: usize,
+    },
     /// As many sockets as may.
     #[error("{max} sockets are open, which is the limit: raise .sockets_max()")]
     TooMany {
@@ -118,6 +135,7 @@ impl Sockets {
     pub fn new(
         engine: u64,
         keys: HashKeys,
+        ownership: Ownership,
         cores: Vec<CoreLink>,
         limits: Limits,
         addresses: HashSet<IpAddr>,
@@ -125,7 +143,8 @@ impl Sockets {
         Ok(Sockets {
             engine,
             table: Table::new(keys, limits.sockets_max)?,
-            ownership: Ownership::new(keys, cores.len()),
+            ownership,
+            ports_tried: AtomicU64::new(0),
             cores: cores.into(),
             limits: Limits { sockets_max: limits.sockets_max.min(SOCKETS_MAX), ..limits },
             addresses,
@@ -175,6 +194,11 @@ impl Sockets {
             <= self.limits.core_budget
     }
 
+    /// Ports that binds for one core looked at.
+    pub fn ports_tried(&self) -> u64 {
+        self.ports_tried.load(Ordering::Relaxed)
+    }
+
     /// The addresses that sockets can be bound to, in no order.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.addresses.iter().copied()
@@ -193,11 +217,43 @@ impl Sockets {
         peer: Option<SocketAddr>,
         cookie: u64,
     ) -> Result<SocketHandle, BindError> {
+        self.bind_where(local, peer, cookie, |_| true)
+    }
+
+    /// Binds a socket to a free port of which the flow with `peer` belongs to core `core`.
+    pub fn bind_on(
+        self: &Arc<Self>,
+        core: usize,
+        local: SocketAddr,
+        peer: SocketAddr,
+        cookie: u64,
+    ) -> Result<SocketHandle, BindError> {
+        let cores = self.cores.len();
+        if core >= cores {
+            return Err(BindError::NoSuchCore { core, cores });
+        }
+        if local.ip().is_unspecified() || local.port() != 0 {
+            return Err(BindError::PortGiven { addr: local });
+        }
+        self.bind_where(local, Some(peer), cookie, |local| {
+            self.ports_tried.fetch_add(1, Ordering::Relaxed);
+            self.ownership.owner(local, peer) == core
+        })
+    }
+
+    /// Binds a socket; if it may have any port, one that `suits`.
+    fn bind_where(
+        self: &Arc<Self>,
+        local: SocketAddr,
+        peer: Option<SocketAddr>,
+        cookie: u64,
+        suits: impl Fn(SocketAddr) -> bool,
+    ) -> Result<SocketHandle, BindError> {
         if !local.ip().is_unspecified() && !self.addresses.contains(&local.ip()) {
             return Err(BindError::NotOurs { addr: local });
         }
         for _ in 0..PLACE_WAITS {
-            if let Some(socket) = self.try_bind(local, peer, cookie)? {
+            if let Some(socket) = self.try_bind(local, peer, cookie, &suits)? {
                 return Ok(SocketHandle { socket, sockets: self.clone() });
             }
             // A core never waits, least of all for itself.
@@ -215,6 +271,7 @@ impl Sockets {
         local: SocketAddr,
         peer: Option<SocketAddr>,
         cookie: u64,
+        suits: &impl Fn(SocketAddr) -> bool,
     ) -> Result<Option<Arc<Socket>>, BindError> {
         let mut writers = self.writers();
         if writers.stopped {
@@ -224,7 +281,7 @@ impl Sockets {
         if self.table.len() >= max {
             return Err(BindError::TooMany { max });
         }
-        let key = self.choose_key(&mut writers, local, peer)?;
+        let key = self.choose_key(&mut writers, local, peer, suits)?;
         let Some(id) = self.table.reserve() else { return Ok(None) };
         let (cores, budget) = (self.cores.len(), self.limits.queue_budget);
         let socket = Arc::new(Socket::new(self.engine, id, key, cookie, cores, budget));
@@ -238,11 +295,12 @@ impl Sockets {
         writers: &mut Writers,
         local: SocketAddr,
         peer: Option<SocketAddr>,
+        suits: &impl Fn(SocketAddr) -> bool,
     ) -> Result<Key, BindError> {
         let pin = rcu::pin();
         let free = |port| {
             let key = Key { local: SocketAddr::new(local.ip(), port), peer };
-            (!self.table.contains(&key.flow(), pin.guard())).then_some(key)
+            (suits(key.local) && !self.table.contains(&key.flow(), pin.guard())).then_some(key)
         };
         if local.port() != 0 {
             let key = Key { local, peer };
@@ -460,7 +518,9 @@ mod tests {
         let limits = Limits { sockets_max, queue_budget: 4096, core_budget: 4096 };
         let addresses = HashSet::from(["10.0.0.1".parse().unwrap()]);
         let (number, _tokens) = socket::tokens(1);
-        Arc::new(Sockets::new(number, HashKeys(1, 2), wires.links, limits, addresses).unwrap())
+        let keys = HashKeys(1, 2);
+        let ownership = Ownership::new(keys, 1, [None]);
+        Arc::new(Sockets::new(number, keys, ownership, wires.links, limits, addresses).unwrap())
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl CoreState {
     ) -> Self {
         CoreState {
             core: token.core(),
-            ownership: sockets.ownership,
+            ownership: sockets.ownership.clone(),
             stack,
             out: Outbox::new(queues.len(), pool_buffers / 4),
             ports: queues.into_iter().map(|queue| PortSide { queue, tx: Burst::new() }).collect(),
@@ -115,8 +115,8 @@ impl<'a> Cx<'a> {
 
     /// The pool and the questions about flows and routes, both at once.
     pub fn split(&mut self) -> (&mut Pool, Steering<'_>) {
-        let CoreState { core, ref ownership, ref stack, .. } = *self.state;
-        (self.pool, Steering { now: self.now, core, ownership, stack })
+        let CoreState { core, ref ownership, ref stack, ref counters, .. } = *self.state;
+        (self.pool, Steering { now: self.now, core, ownership, counters, stack })
     }
 
     /// The core's read permission, for cells that RCU protects.

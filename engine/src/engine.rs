@@ -55,6 +55,18 @@ impl<H: Handler> Engine<H> {
         self.sockets.bind(addr, Some(peer), cookie)
     }
 
+    /// Binds a socket that hears only `peer`, on a port such that its flow belongs to core `core`: the replies come to that core. The
+    /// address must be one of the engine's, its port 0.
+    pub fn bind_on(
+        &self,
+        core: usize,
+        addr: SocketAddr,
+        peer: SocketAddr,
+        cookie: u64,
+    ) -> Result<SocketHandle, BindError> {
+        self.sockets.bind_on(core, addr, peer, cookie)
+    }
+
     /// Binds sockets from other threads, for as long as the engine runs.
     pub fn binder(&self) -> Binder {
         Binder { sockets: self.sockets.clone() }

@@ -35,7 +35,14 @@ impl Figures {
     pub fn read(&self) -> EngineStats {
         let cores = self.cores.iter().enumerate().map(|(core, view)| self.core(core, view)).collect();
         let ports = self.ports().iter().map(|port| port_view(&**port)).collect();
-        EngineStats { name: self.name.clone(), cores, ports, sockets: self.sockets.open() }
+        EngineStats {
+            name: self.name.clone(),
+            cores,
+            ports,
+            sockets: self.sockets.open(),
+            steered: self.sockets.ownership.is_the_devices(),
+            ports_tried: self.sockets.ports_tried(),
+        }
     }
 
     fn core(&self, core: usize, view: &CoreView) -> CoreStats {
@@ -48,6 +55,7 @@ impl Figures {
             turns: counters.turns.get(),
             busy_turns: counters.busy_turns.get(),
             sleeps: counters.sleeps.get(),
+            ports_tried: counters.ports_tried.get(),
             unread_bytes: counters.queued.get().saturating_sub(taken),
             buffers: pool.capacity(),
             buffers_in_use: pool.in_use(),
@@ -86,6 +94,10 @@ pub struct EngineStats {
     pub ports: Vec<PortView>,
     /// Open sockets.
     pub sockets: usize,
+    /// Whether the ports bring flows to their owners: by one Toeplitz hash, the engine's ownership function.
+    pub steered: bool,
+    /// Ports that binds for one core ([`Engine::bind_on`](crate::Engine::bind_on)) looked at.
+    pub ports_tried: u64,
 }
 
 impl EngineStats {
@@ -114,6 +126,8 @@ pub struct CoreStats {
     pub busy_turns: u64,
     /// Times it slept.
     pub sleeps: u64,
+    /// Local ports that clients on it looked at before they had one whose replies come here.
+    pub ports_tried: u64,
     /// Bytes of buffers that lie unread on sockets' queues.
     pub unread_bytes: u64,
     /// Buffers of its pool.

@@ -85,7 +85,11 @@ impl Cx<'_> {
     fn input<H: Handler>(&mut self, handler: &mut H, port: usize, frame: Mbuf) -> Option<Datagram> {
         let CoreState { stack, out, counters, .. } = &mut *self.state;
         match stack.demux(self.now, port, frame, self.pool, out) {
-            Verdict::Datagram(datagram) => return self.steer(datagram),
+            Verdict::Datagram(datagram) => {
+                let mine = self.steer(datagram);
+                self.state.counters.at_owner.add(u64::from(mine.is_some()));
+                return mine;
+            }
             Verdict::Consumed => counters.consumed.add(1),
             Verdict::Held => {}
             Verdict::Unreachable(notice) => {

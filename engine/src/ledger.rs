@@ -34,6 +34,8 @@ impl Counter {
 /// The counters of one core, shared with whoever reads them.
 pub(crate) struct CoreCounters {
     pub received: Counter,
+    /// Datagrams that came in by their owner's queue.
+    pub at_owner: Counter,
     pub handed_in: Counter,
     pub handed_out: Counter,
     pub delivered: Counter,
@@ -46,6 +48,8 @@ pub(crate) struct CoreCounters {
     pub tx_drops: [Counter; Drop::COUNT],
     /// Bytes of buffers ever pushed on socket queues.
     pub queued: Counter,
+    /// Local ports that a client on this core looked at before it had one whose replies come here.
+    pub ports_tried: Counter,
     pub turns: Counter,
     pub busy_turns: Counter,
     pub sleeps: Counter,
@@ -56,6 +60,7 @@ impl CoreCounters {
         assert!(refusal_names.len() <= REFUSALS_MAX, "a handler may name at most {REFUSALS_MAX} refusals");
         CoreCounters {
             received: Default::default(),
+            at_owner: Default::default(),
             handed_in: Default::default(),
             handed_out: Default::default(),
             delivered: Default::default(),
@@ -67,6 +72,7 @@ impl CoreCounters {
             sent: Default::default(),
             tx_drops: std::array::from_fn(|_| Counter::default()),
             queued: Default::default(),
+            ports_tried: Default::default(),
             turns: Default::default(),
             busy_turns: Default::default(),
             sleeps: Default::default(),
@@ -111,6 +117,7 @@ impl CoreCounters {
             consumed: self.consumed.get(),
             handed_out: self.handed_out.get(),
             held: self.held.get(),
+            at_owner: self.at_owner.get(),
             ..Ledger::default()
         };
         for &reason in Drop::ALL {
@@ -131,6 +138,9 @@ impl CoreCounters {
 pub struct Ledger {
     /// Frames taken from the ports' queues, and datagrams sent to ourselves.
     pub received: u64,
+    /// Datagrams that came in by the queue of the core that owns them: nothing was to be handed over. Not a part of the balance, which
+    /// has them under what became of them.
+    pub at_owner: u64,
     /// Datagrams that other cores handed over.
     pub handed_in: u64,
     /// Datagrams handed to the cores that own them.
@@ -155,6 +165,7 @@ impl Ledger {
     /// Adds another core's counters.
     pub fn merge(&mut self, other: &Ledger) {
         self.received += other.received;
+        self.at_owner += other.at_owner;
         self.handed_in += other.handed_in;
         self.handed_out += other.handed_out;
         self.delivered += other.delivered;

@@ -148,6 +148,16 @@ impl Udp<'_> {
         Ok(UdpSocket { handle: self.engine.bind_connected(addr, peer, 0)? })
     }
 
+    /// As [`connect`](Self::connect), on a port such that the replies come to core `core`: `addr` is one of the engine's, its port 0.
+    pub fn connect_on(
+        &self,
+        core: usize,
+        addr: SocketAddr,
+        peer: SocketAddr,
+    ) -> Result<UdpSocket, BindError> {
+        Ok(UdpSocket { handle: self.engine.bind_on(core, addr, peer, 0)? })
+    }
+
     /// Serves a socket on the cores themselves: a clone of `service` on each core takes the datagrams of the flows that the core
     /// owns. It must not block.
     pub fn serve<F>(&self, addr: SocketAddr, service: F) -> Result<UdpService, BindError>

@@ -97,7 +97,7 @@ impl Rx<'_> {
     /// 10^9 of all peers) none of them suits.
     pub fn client_local(&self, peer: SocketAddr) -> Option<LocalId> {
         let source = self.source_for(peer);
-        self.locals.client(peer, source, |local| self.steering.owner(local, peer) == self.core())
+        self.locals.client(peer, source, |local| self.steering.suits(local, peer))
     }
 
     /// The address that the route to `peer` leaves by.

@@ -49,10 +49,22 @@ const CORES: &[OfCore] = &[
     ("core_busy_turns_total", Counter, "Turns of the loop that had something to do.", |core| core.busy_turns),
     ("core_sleeps_total", Counter, "Times that the core slept.", |core| core.sleeps),
     ("core_received_frames_total", Counter, "Frames taken from the ports' queues.", |core| core.received),
+    (
+        "core_at_owner_total",
+        Counter,
+        "Datagrams that came in by the queue of the core that owns them.",
+        |core| core.at_owner,
+    ),
     ("core_handed_in_total", Counter, "Datagrams that other cores handed over.", |core| core.handed_in),
     ("core_handed_out_total", Counter, "Datagrams handed to the cores that own them.", |core| {
         core.handed_out
     }),
+    (
+        "core_ports_tried_total",
+        Counter,
+        "Local ports that clients looked at for one whose replies come here.",
+        |core| core.ports_tried,
+    ),
     ("core_delivered_total", Counter, "Datagrams given to a socket's user.", |core| core.delivered),
     ("core_consumed_total", Counter, "Frames that a protocol took.", |core| core.consumed),
     ("core_held_fragments", Gauge, "Fragments that wait for the rest of their datagram.", |core| core.held),
@@ -103,6 +115,14 @@ impl Page<'_> {
         self.family("sockets", Gauge, "Open sockets.");
         for engine in &self.snapshot.engines {
             self.series("sockets", &[("engine", &engine.engine)], engine.sockets);
+        }
+        self.family("engine_steered", Gauge, "1 if the ports bring flows to the cores that own them.");
+        for engine in &self.snapshot.engines {
+            self.series("engine_steered", &[("engine", &engine.engine)], u8::from(engine.steered));
+        }
+        self.family("bind_ports_tried_total", Counter, "Ports that binds for one core looked at.");
+        for engine in &self.snapshot.engines {
+            self.series("bind_ports_tried_total", &[("engine", &engine.engine)], engine.ports_tried);
         }
     }
 

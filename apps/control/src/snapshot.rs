@@ -32,6 +32,10 @@ pub struct EngineFigures {
     pub engine: String,
     /// Open sockets.
     pub sockets: usize,
+    /// Whether its ports bring flows to the cores that own them, by one Toeplitz hash.
+    pub steered: bool,
+    /// Ports that binds for one core looked at.
+    pub ports_tried: u64,
     /// By core.
     pub cores: Vec<CoreFigures>,
     /// By port, in the order they were given.
@@ -53,10 +57,14 @@ pub struct CoreFigures {
     pub sleeps: u64,
     /// Frames taken from the ports' queues.
     pub received: u64,
+    /// Datagrams that came in by the queue of the core that owns them.
+    pub at_owner: u64,
     /// Datagrams that other cores handed over.
     pub handed_in: u64,
     /// Datagrams handed to the cores that own them.
     pub handed_out: u64,
+    /// Local ports that its clients looked at before they had one whose replies come here.
+    pub ports_tried: u64,
     /// Datagrams given to a socket's user.
     pub delivered: u64,
     /// Frames that a protocol took.
@@ -226,7 +234,8 @@ pub(crate) fn engine(
 ) -> EngineFigures {
     let cores = stats.cores.iter().map(|stats| core(stats, rx(stats.core))).collect();
     let ports = stats.ports.iter().enumerate().map(|(place, view)| port(place, view)).collect();
-    EngineFigures { engine, sockets: stats.sockets, cores, ports }
+    let EngineStats { sockets, steered, ports_tried, .. } = stats;
+    EngineFigures { engine, sockets, steered, ports_tried, cores, ports }
 }
 
 fn core(stats: &CoreStats, rx: Option<rxrpc::RxFigures>) -> CoreFigures {
@@ -238,8 +247,10 @@ fn core(stats: &CoreStats, rx: Option<rxrpc::RxFigures>) -> CoreFigures {
         busy_turns: stats.busy_turns,
         sleeps: stats.sleeps,
         received: ledger.received,
+        at_owner: ledger.at_owner,
         handed_in: ledger.handed_in,
         handed_out: ledger.handed_out,
+        ports_tried: stats.ports_tried,
         delivered: ledger.delivered,
         consumed: ledger.consumed,
         held: ledger.held,

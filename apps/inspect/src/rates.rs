@@ -27,6 +27,8 @@ pub struct EngineRates {
     pub engine: String,
     /// Open sockets, now.
     pub sockets: usize,
+    /// Whether its ports bring flows to the cores that own them.
+    pub steered: bool,
     /// By core.
     pub cores: Vec<CoreRates>,
     /// By port.
@@ -52,6 +54,8 @@ pub struct CoreRates {
     pub delivered_per_second: f64,
     /// Taken by a protocol.
     pub consumed_per_second: f64,
+    /// Came in by the queue of the core that owns them.
+    pub at_owner_per_second: f64,
     /// Handed over to other cores.
     pub handed_out_per_second: f64,
     /// Datagrams sent.
@@ -156,6 +160,7 @@ impl Over {
         EngineRates {
             engine: is.engine.clone(),
             sockets: is.sockets,
+            steered: is.steered,
             cores: cores.collect(),
             ports: ports.collect(),
         }
@@ -174,6 +179,7 @@ impl Over {
             received_per_second: self.rate(was.received, is.received),
             delivered_per_second: self.rate(was.delivered, is.delivered),
             consumed_per_second: self.rate(was.consumed, is.consumed),
+            at_owner_per_second: self.rate(was.at_owner, is.at_owner),
             handed_out_per_second: self.rate(was.handed_out, is.handed_out),
             sent_per_second: self.rate(was.sent, is.sent),
             drops_per_second: self.rate(0, drops.values().sum()),
@@ -223,11 +229,20 @@ mod tests {
             turns: 1000 * factor,
             busy_turns: 250 * factor,
             received: 10 * factor,
+            at_owner: 6 * factor,
+            handed_out: 4 * factor,
             drops: [("runt".to_string(), 3 * factor)].into(),
             rx: Some(RxFigures { calls_accepted: 8 * factor, calls: 2, ..RxFigures::default() }),
             ..CoreFigures::default()
         };
-        let engine = EngineFigures { engine: "e".into(), sockets: 1, cores: vec![core], ports: vec![] };
+        let engine = EngineFigures {
+            engine: "e".into(),
+            sockets: 1,
+            steered: true,
+            ports_tried: 0,
+            cores: vec![core],
+            ports: vec![],
+        };
         let hello = Hello {
             command: "c".into(),
             version: "v".into(),
@@ -246,6 +261,7 @@ mod tests {
             (core.turns_per_second, core.busy_percent, core.received_per_second),
             (1000.0, 25.0, 10.0)
         );
+        assert_eq!((core.at_owner_per_second, core.handed_out_per_second), (6.0, 4.0));
         assert_eq!((core.drops["runt"], core.drops_per_second), (6, 3.0));
         assert_eq!(core.rx.as_ref().map(|rx| (rx.calls, rx.calls_per_second)), Some((2, 8.0)));
         // An engine that was not there before, or figures that went back, are no reason to panic.

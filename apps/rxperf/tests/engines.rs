@@ -82,6 +82,35 @@ fn megabytes_stream_both_ways() {
     all_verified("megabytes", work(Op::Rpc, 2_000_000, 3_000_000), 16);
 }
 
+/// Clients on three cores, each of which chose a port of its own; a server on three. Not one packet comes in on another core than its own.
+#[test]
+fn every_packet_of_a_call_arrives_at_its_core_where_the_port_steers() {
+    let engine = |name: &str, address: &str| {
+        Engine::builder().name(name).port("memory:steered,rss,queues=3").address(address).core_count(3)
+    };
+    let service =
+        ServiceRun::start(engine("server", "192.0.2.10/24"), 3, BUFFERS, &[server()]).expect("a service");
+    let load_config =
+        LoadConfig { in_flight: 12, connections: 6, ..config(work(Op::Rpc, 3_000, 3_000), 600) };
+    let mut load =
+        LoadRun::start(engine("client", "192.0.2.20/24"), 3, BUFFERS, load_config).expect("a load");
+    load.begin();
+    assert!(load.wait_over(Duration::from_secs(40)), "{}", load.summary());
+    let summary = load.summary();
+    assert!(summary.holds() && summary.verified == 600, "{summary}");
+    for report in [load.shutdown(), service.shutdown()] {
+        assert_eq!(report.leaks(), Vec::<String>::new());
+        assert!(report.stats.steered);
+        for core in &report.stats.cores {
+            let ledger = &core.ledger;
+            assert_eq!((ledger.handed_out, ledger.handed_in), (0, 0), "core {}: {ledger}", core.core);
+            if report.stats.name == "client" {
+                assert!(ledger.at_owner > 0 && core.ports_tried > 0, "core {}: {ledger}", core.core);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_lossy_wire_changes_no_byte() {
     let client = "sim:seed=7,loss=0.02,dup=0.01,reorder=0.05@memory:lossy";
