@@ -1,6 +1,7 @@
 //! The drivers, one file each; [`crate::open`] chooses by URL.
 
 pub(crate) mod af_packet;
+pub(crate) mod af_xdp;
 mod interface;
 mod mbuf_ring;
 pub(crate) mod memory;

@@ -143,6 +143,29 @@ impl Home {
         }
     }
 
+    /// Takes up to `n` free buffers if the current thread is the owner, and none otherwise; how many.
+    #[inline]
+    pub(crate) fn take(&self, n: usize, take: impl FnMut(NonNull<Header>)) -> usize {
+        if self.owner.load(Ordering::Relaxed) != core_slot::token() {
+            return 0;
+        }
+        // SAFETY: the owner is the consumer; no thread has the token of another.
+        unsafe {
+            if self.free.len() < n {
+                self.collect();
+            }
+            self.free.pop_burst(n, take)
+        }
+    }
+
+    /// Buffer `index`, whoever has it.
+    #[inline]
+    pub(crate) fn buffer(&self, index: usize) -> NonNull<Header> {
+        assert!(index < self.capacity);
+        self.header(index)
+    }
+
+    #[inline]
     fn header(&self, index: usize) -> NonNull<Header> {
         debug_assert!(index < self.capacity);
         // SAFETY: indexes come from this home's own buffers, all of which lie inside the region.

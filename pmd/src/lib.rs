@@ -26,7 +26,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Ports, by URL: `memory:` and `null:` inside the process, `af_packet:` and `tap:` for Linux interfaces, `pcap:` for capture files,
+//! Ports, by URL: `memory:` and `null:` inside the process, `af_packet:`, `af_xdp:` and `tap:` for Linux interfaces, `pcap:` for capture files,
 //! and `sim:` around any other, for delay, loss and worse. How each is meant is written at the top of its file in `drivers/`.
 //!
 //! Deliberately absent: protocols (the engine's), threads, and any clock but the one in [`time`].
@@ -48,6 +48,7 @@ pub mod time;
 mod url;
 
 pub use core_slot::{CORE_SLOTS, CoreSlot, CoreSlotError};
+pub use drivers::af_xdp::hand_over;
 pub use header::{DATA_ROOM, HEADROOM, STRIDE};
 pub use mac::{MacAddr, MacParseError};
 pub use mbuf::{BURST, Burst, Checksum, Mbuf, Meta};

@@ -59,6 +59,34 @@ impl Mbuf {
         Mbuf(header)
     }
 
+    /// A packet of one segment that a device wrote: `len` bytes, beginning `data_off` behind the start of the headroom.
+    ///
+    /// # Safety
+    /// As for `fresh`; and the bytes lie inside the buffer: `data_off + len <= BUFFER_LEN`.
+    #[inline]
+    pub(crate) unsafe fn received(header: NonNull<Header>, data_off: u16, len: u16) -> Mbuf {
+        debug_assert!(usize::from(data_off) + usize::from(len) <= BUFFER_LEN);
+        // SAFETY: the caller's promise.
+        let mut mbuf = unsafe { Mbuf::fresh(header) };
+        let first = mbuf.first_mut();
+        first.data_off = data_off;
+        first.data_len = len;
+        first.pkt_len = u32::from(len);
+        mbuf
+    }
+
+    /// The pool that the first segment belongs to.
+    #[inline]
+    pub(crate) fn home(&self) -> *const home::Home {
+        self.first().home
+    }
+
+    /// The pool of each segment in turn.
+    pub(crate) fn segment_homes(&self) -> impl Iterator<Item = *const home::Home> {
+        // SAFETY: the segments are ours and nobody changes them while `self` is borrowed.
+        Headers::of(self).map(|header| unsafe { header.as_ref() }.home)
+    }
+
     #[inline]
     fn first(&self) -> &Header {
         // SAFETY: we own the buffer; `&self` keeps others from changing it.

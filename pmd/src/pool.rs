@@ -226,6 +226,10 @@ pub struct PoolHandle {
 }
 
 impl PoolHandle {
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
     /// The memory that its buffers lie in.
     pub fn region(&self) -> &Region {
         &self.home.region

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 pub use crate::counters::{Drops, QueueStats};
-use crate::drivers::{af_packet, memory, null, pcap, sim, tap};
+use crate::drivers::{af_packet, af_xdp, memory, null, pcap, sim, tap};
 use crate::mac::MacAddr;
 use crate::mbuf::Burst;
 use crate::pool::{Pool, PoolHandle};
@@ -190,6 +190,17 @@ pub enum PortError {
         /// The name.
         name: String,
     },
+    /// One of the engine's addresses is the kernel's as well.
+    #[error(
+        "{address} is the kernel's own, on {interface:?}: its frames would reach either the kernel or the engine; \
+         give the engine another address, or: ip address del {address} dev {interface}"
+    )]
+    KernelHasAddress {
+        /// The address.
+        address: IpAddr,
+        /// The kernel's interface that has it.
+        interface: String,
+    },
     /// Not allowed.
     #[error("{what} needs {capability}; run as root, or: sudo setcap {setcap}+ep PROGRAM")]
     Permission {
@@ -274,6 +285,7 @@ const DRIVERS: &[(&str, &str, Opener)] = &[
     ("memory", "memory:NAME", memory::open),
     ("null", "null:", null::open),
     ("af_packet", "af_packet:IFACE", af_packet::open),
+    ("af_xdp", "af_xdp:IFACE", af_xdp::open),
     ("tap", "tap:NAME", tap::open),
     ("pcap", "pcap:rx=FILE,tx=FILE", pcap::open),
     ("sim", "sim:OPTIONS@URL", sim::open),

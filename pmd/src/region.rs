@@ -125,6 +125,29 @@ impl Region {
         Ok(Region { base, len, page_size: page_size(), fd: Some(fd), huge_layout: None, note: shortage })
     }
 
+    /// Maps the first `len` bytes of a memfd that another process made with [`Region::shared`].
+    pub(crate) fn map_shared(fd: OwnedFd, len: usize) -> Result<Region, RegionError> {
+        // SAFETY: plain data, for which zeroes are valid.
+        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+        // SAFETY: fstat fills in `stat`; F_GET_SEALS only reads.
+        let seals = unsafe {
+            if libc::fstat(fd.as_raw_fd(), &mut stat) < 0 {
+                return Err(failed("fstat of a memfd", len));
+            }
+            libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS)
+        };
+        // One that could shrink would make our accesses fault.
+        if len == 0 || stat.st_size < len as libc::off_t || seals < 0 || seals & libc::F_SEAL_SHRINK == 0 {
+            let source = io::Error::other("it is shorter than that, or not sealed against shrinking");
+            return Err(RegionError::Map { what: "mapping a memfd", len, source });
+        }
+        let base = map_fd(len, &fd)?;
+        // Of a memfd on hugepages this is the size of a page.
+        let page_size = (stat.st_blksize as usize).max(page_size());
+        let note = format!("memory of another process, pages of {} KiB", page_size / 1024);
+        Ok(Region { base, len, page_size, fd: Some(fd), huge_layout: None, note })
+    }
+
     /// First byte; aligned to the page size.
     pub fn base(&self) -> NonNull<u8> {
         self.base

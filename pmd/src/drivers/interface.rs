@@ -1,11 +1,45 @@
 //! What the Linux drivers ask an interface, by ioctl: index, address, MTU, flags.
 
+use std::ffi::CStr;
 use std::io;
 use std::mem;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::mac::MacAddr;
 use crate::port::{LinkState, PortError};
+
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
+
+/// The kernel's own addresses in this network namespace, each with its interface's name.
+pub(crate) fn addresses() -> Result<Vec<(String, IpAddr)>, PortError> {
+    let mut list = std::ptr::null_mut();
+    // SAFETY: getifaddrs writes one pointer.
+    if unsafe { libc::getifaddrs(&mut list) } != 0 {
+        return Err(PortError::io("asking for the kernel's addresses"));
+    }
+    let (mut found, mut next) = (Vec::new(), list);
+    // SAFETY: entries of the list are valid until freeifaddrs; an address has the type that its family says.
+    unsafe {
+        while let Some(entry) = next.as_ref() {
+            next = entry.ifa_next;
+            let Some(address) = entry.ifa_addr.as_ref() else { continue };
+            let address = match i32::from(address.sa_family) {
+                libc::AF_INET => {
+                    let v4 = entry.ifa_addr.cast::<libc::sockaddr_in>().read_unaligned();
+                    IpAddr::from(v4.sin_addr.s_addr.to_ne_bytes())
+                }
+                libc::AF_INET6 => IpAddr::from(
+                    entry.ifa_addr.cast::<libc::sockaddr_in6>().read_unaligned().sin6_addr.s6_addr,
+                ),
+                _ => continue,
+            };
+            found.push((CStr::from_ptr(entry.ifa_name).to_string_lossy().into_owned(), address));
+        }
+        libc::freeifaddrs(list);
+    }
+    Ok(found)
+}
 
 /// An interface of the network namespace in which it was opened, by name.
 #[derive(Debug)]
@@ -82,6 +116,20 @@ impl Interface {
         let mut request = self.request()?;
         request.ifr_ifru.ifru_mtu = mtu as libc::c_int;
         self.ioctl(libc::SIOCSIFMTU as libc::c_ulong, &mut request)
+    }
+
+    /// How many receive queues the driver runs (ETHTOOL_GCHANNELS); 1 where it does not tell.
+    pub(crate) fn rx_queues(&self) -> Result<usize, PortError> {
+        // struct ethtool_channels: the command; most rx, tx, other, combined; how many of each there are.
+        let mut channels = [ETHTOOL_GCHANNELS, 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut request = self.request()?;
+        request.ifr_ifru.ifru_data = channels.as_mut_ptr().cast();
+        // SAFETY: the ioctl reads and writes one ifreq, whose data is an ethtool_channels, alive until after the call.
+        let answer = unsafe {
+            libc::ioctl(self.socket.as_raw_fd(), libc::SIOCETHTOOL as _, std::ptr::from_mut(&mut request))
+        };
+        let [.., rx, _tx, _other, combined] = channels;
+        Ok(if answer == 0 { (rx + combined).max(1) as usize } else { 1 })
     }
 
     /// The line rate from sysfs, where a driver tells it.
