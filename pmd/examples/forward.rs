@@ -318,7 +318,7 @@ fn report(
         println!(
             "{}",
             json!({"name": "forward", "mpps": mpps, "rates_mpps": rates, "frames": frames, "seconds": seconds,
-                   "cpu_seconds": cpu_seconds, "sleeps": sleeps, "up": links, "ports": stats, "queues": queues})
+                   "cpu_seconds": cpu_seconds, "sleeps": sleeps, "up": links, "rss": ports.iter().map(|port| port.rss().map(chosen)).collect::<Vec<_>>(), "ports": stats, "queues": queues})
         );
     } else {
         println!(
@@ -327,6 +327,11 @@ fn report(
         );
         stats.iter().zip(&args.ports).for_each(|(stats, url)| println!("{url}: {stats}"));
     }
+}
+
+/// How a port chooses a queue.
+fn chosen(rss: pmd::Rss) -> Value {
+    json!({"key": rss.key.to_vec(), "table": rss.table, "udp_ports": rss.udp_ports})
 }
 
 fn told(stats: &QueueStats) -> Value {

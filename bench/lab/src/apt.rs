@@ -33,6 +33,7 @@ pub const FOR_TESTS: &[Package] = &[
     package("ethtool", "has the kernel finish checksums on veth"),
     package("iputils-ping", "ping and ping -6 against our stack"),
     package("valgrind", "counts the instructions that receiving executes"),
+    package("xz-utils", "unpacks the modules of the guests' kernel"),
     package("binutils", "nm and objdump: which instructions these are"),
 ];
 

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::fault::{Context, Fault, Result, ensure};
 use crate::host::{Host, is_root};
 use crate::step::{Cx, Step, Tally, run_all};
-use crate::{apt, bench, models, mutants, ns, pids, tests};
+use crate::{apt, bench, guest, models, mutants, ns, pids, tests};
 
 /// The peers, checks and benches of rxline.
 #[derive(Parser)]
@@ -38,6 +38,8 @@ enum What {
     },
     /// Measure ours beside its anchors; without names, everything
     Bench(bench::Args),
+    /// Run a script in a guest with Intel NICs, to try a driver by hand
+    Guest(guest::hand::Args),
     /// Remove namespaces, processes and files that runs left behind
     Clean,
 }
@@ -64,6 +66,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
             leftovers(&host);
             setup(&host, &[apt::FOR_TESTS, apt::FOR_BENCHES])?;
             return bench::run(&host, &args);
+        }
+        What::Guest(args) => {
+            leftovers(&host);
+            setup(&host, &[apt::FOR_TESTS])?;
+            guest::hand::run(&host, &args)?;
         }
         What::Clean => clean(&host)?,
     }
@@ -113,7 +120,7 @@ fn select<'s>(all: &'s [Step], names: &[String]) -> Result<Vec<&'s Step>> {
 fn clean(host: &Host) -> Result {
     let (processes, namespaces) = leftovers(host);
     println!("removed {processes} processes and {namespaces} namespaces that runs left behind");
-    for name in ["logs", "cache", "apt", "state", "user", "models"] {
+    for name in ["logs", "cache", "apt", "state", "user", "models", "guest"] {
         let path = host.work.join(name);
         if path.exists() {
             std::fs::remove_dir_all(&path).context(|| format!("remove {}", path.display()))?;

@@ -15,6 +15,7 @@ mod fault;
 mod figures;
 mod frames;
 mod gateway;
+mod guest;
 mod host;
 mod log;
 mod models;

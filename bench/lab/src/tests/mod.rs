@@ -5,6 +5,7 @@ use crate::step::Step;
 mod backends;
 mod demo;
 mod fuzz;
+mod intel;
 mod openafs;
 mod ping;
 mod rcu;
@@ -63,4 +64,10 @@ pub const ALL: &[Step] = &[
     ),
     Step::new("fuzz", 4, fuzz::fuzz)
         .about("200,000 damaged frames: no panic, no leak, the ledger closes, real calls answered meanwhile"),
+    Step::new("intel/control", 8, intel::control)
+        .about("in a guest: emulated Intel NICs under the kernel's own drivers do what the next steps ask of ours"),
+    Step::new("intel/igb", 8, intel::igb).about(
+        "igb: on an emulated 82576: 50,000 frames, 4 queues, link down and up, sleep and wake, killed, offloads",
+    ),
+    Step::new("intel/e1000e", 8, intel::e1000e).about("e1000e: on an emulated 82574L: the same with one queue"),
 ];
