@@ -2,6 +2,7 @@
 
 pub(crate) mod af_packet;
 pub(crate) mod af_xdp;
+pub(crate) mod intel;
 mod interface;
 mod mbuf_ring;
 pub(crate) mod memory;

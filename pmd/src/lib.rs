@@ -49,6 +49,7 @@ mod url;
 
 pub use core_slot::{CORE_SLOTS, CoreSlot, CoreSlotError};
 pub use drivers::af_xdp::hand_over;
+pub use drivers::intel::error::DeviceError;
 pub use header::{DATA_ROOM, HEADROOM, STRIDE};
 pub use mac::{MacAddr, MacParseError};
 pub use mbuf::{BURST, Burst, Checksum, Mbuf, Meta};

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 pub use crate::counters::{Drops, QueueStats};
+use crate::drivers::intel::error::DeviceError;
+use crate::drivers::intel::igb;
 use crate::drivers::{af_packet, af_xdp, memory, null, pcap, sim, tap};
 use crate::mac::MacAddr;
 use crate::mbuf::Burst;
@@ -227,6 +229,14 @@ pub enum PortError {
         /// The URL.
         url: String,
     },
+    /// A PCI device cannot be driven.
+    #[error("{url:?}: {source}")]
+    Device {
+        /// The URL.
+        url: String,
+        /// Why, and the mend.
+        source: DeviceError,
+    },
     /// The system refused.
     #[error("{what}: {source}")]
     Io {
@@ -289,6 +299,7 @@ const DRIVERS: &[(&str, &str, Opener)] = &[
     ("tap", "tap:NAME", tap::open),
     ("pcap", "pcap:rx=FILE,tx=FILE", pcap::open),
     ("sim", "sim:OPTIONS@URL", sim::open),
+    ("igb", "igb:PCI", igb::open),
 ];
 
 /// Scheme and form of the URL of each driver in this build.

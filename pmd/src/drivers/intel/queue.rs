@@ -1,0 +1,177 @@
+//! A queue of both directions, and the device that queues and port share.
+//!
+//! The device stays open until its port and all its queues are gone. Only then it is halted and kept from memory, and the rings, which
+//! queues leave behind when they are dropped, give their buffers back.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::bar::Bar;
+use super::bus::Bus;
+use super::chip::{Chip, Link};
+use super::ring;
+use super::rx::RxRing;
+use super::tx::TxRing;
+use crate::counters::{Counters, QueueStats};
+use crate::drivers::{DROP_OVERSIZE, DROP_RUNT, admit};
+use crate::mbuf::{Burst, Mbuf};
+use crate::pool::Pool;
+use crate::port::Queue;
+use crate::time::Instant;
+
+pub(crate) const DROP_LINK_DOWN: usize = 2;
+/// What a queue can drop; [`super::rx::DROP_BAD_LENGTH`] is the last.
+pub(crate) const DROPS: &[&str] = &[DROP_RUNT.1, DROP_OVERSIZE.1, "tx_link_down", "rx_bad_length"];
+
+/// How often a queue looks at the link: one read of a register, about a microsecond.
+const LINK_PERIOD: Duration = Duration::from_millis(10);
+
+/// A running device.
+pub(crate) struct Device<C: Chip> {
+    pub chip: C,
+    pub bar: Bar,
+    /// Rings of queues that are no more. Before the bus: buffers go home and mappings end while it is still open.
+    retired: Mutex<Vec<(RxRing, TxRing)>>,
+    pub bus: Bus,
+}
+
+impl<C: Chip> Device<C> {
+    pub(crate) fn new(chip: C, bar: Bar, bus: Bus) -> Device<C> {
+        Device { chip, bar, retired: Mutex::default(), bus }
+    }
+}
+
+impl<C: Chip> Drop for Device<C> {
+    fn drop(&mut self) {
+        self.chip.halt(&self.bar);
+        self.bus.stop_dma();
+    }
+}
+
+pub(crate) struct IntelQueue<C: Chip> {
+    device: Arc<Device<C>>,
+    index: usize,
+    /// Taken only by `drop`.
+    rings: Option<(RxRing, TxRing)>,
+    counters: Arc<Counters>,
+    frame_max: usize,
+    link: Link,
+    /// When to look at the link again.
+    look_at: Instant,
+    /// Connected with the queue's interrupt vector.
+    interrupt: Option<OwnedFd>,
+}
+
+/// What a queue is made of.
+pub(crate) struct QueueParts {
+    pub index: usize,
+    pub rx: RxRing,
+    pub tx: TxRing,
+    pub counters: Arc<Counters>,
+    pub frame_max: usize,
+    pub interrupt: Option<OwnedFd>,
+}
+
+impl<C: Chip> IntelQueue<C> {
+    pub(crate) fn new(device: Arc<Device<C>>, parts: QueueParts) -> IntelQueue<C> {
+        let QueueParts { index, rx, tx, counters, frame_max, interrupt } = parts;
+        let (link, look_at) = (Link::Down, Instant::ZERO);
+        IntelQueue { device, index, rings: Some((rx, tx)), counters, frame_max, link, look_at, interrupt }
+    }
+
+    /// Whether frames can pass, as of the last look.
+    #[inline]
+    fn look(&mut self, now: Instant) -> Link {
+        if now >= self.look_at && self.link != Link::Gone {
+            self.link = self.device.chip.link(&self.device.bar);
+            self.look_at = now + LINK_PERIOD;
+        }
+        self.link
+    }
+
+    #[cold]
+    fn drop_all(&self, burst: &mut Burst, given: usize) -> usize {
+        self.counters.dropped(DROP_LINK_DOWN, burst.len() as u64);
+        burst.clear();
+        given
+    }
+}
+
+impl<C: Chip> Queue for IntelQueue<C> {
+    fn rx_burst(&mut self, now: Instant, pool: &mut Pool, burst: &mut Burst) -> usize {
+        if self.look(now) == Link::Gone {
+            return 0;
+        }
+        let Some((rx, tx)) = &mut self.rings else { return 0 };
+        let before = burst.len();
+        let bytes = rx.receive::<C>(burst, &self.counters);
+        let received = burst.len() - before;
+        self.counters.rx(received, bytes);
+        if rx.hungry() {
+            if let Some(tail) = rx.refill(pool) {
+                ring::publish();
+                self.device.bar.write(C::rx_tail(self.index), tail);
+            }
+        }
+        if received == 0 {
+            // An idle queue does not sit on what it has sent; and an empty pool may get some of its own back.
+            tx.reclaim();
+        }
+        received
+    }
+
+    fn tx_burst(&mut self, now: Instant, burst: &mut Burst) -> usize {
+        let given = burst.len();
+        let offered = admit(burst, self.frame_max, &self.counters);
+        if !matches!(self.look(now), Link::Up(_)) {
+            return self.drop_all(burst, given);
+        }
+        let Some((_, tx)) = &mut self.rings else { return 0 };
+        tx.reclaim();
+        let admitted = burst.len();
+        if let Some(tail) = tx.send::<C>(burst, &self.counters) {
+            ring::publish();
+            self.device.bar.write(C::tx_tail(self.index), tail);
+        }
+        let left: usize = burst.iter().map(Mbuf::len).sum();
+        self.counters.tx(admitted - burst.len(), offered - left);
+        if !burst.is_empty() {
+            self.counters.tx_full.add(1);
+        }
+        given - burst.len()
+    }
+
+    fn arm(&mut self) -> bool {
+        if self.interrupt.is_none() {
+            return false;
+        }
+        self.device.chip.arm(&self.device.bar, self.index);
+        // What came before the interrupt was armed raises none: look once more. The read of the register in `arm` has waited for it.
+        !self.rings.as_ref().is_some_and(|(rx, _)| rx.waits())
+    }
+
+    fn disarm(&mut self) {
+        let Some(interrupt) = &self.interrupt else { return };
+        self.device.chip.disarm(&self.device.bar, self.index);
+        let mut count = 0u64;
+        // SAFETY: eight bytes are written into `count`. The eventfd does not block.
+        unsafe { libc::read(interrupt.as_raw_fd(), std::ptr::from_mut(&mut count).cast(), 8) };
+    }
+
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.interrupt.as_ref().map(AsFd::as_fd)
+    }
+
+    fn stats(&self) -> QueueStats {
+        self.counters.snapshot()
+    }
+}
+
+impl<C: Chip> Drop for IntelQueue<C> {
+    fn drop(&mut self) {
+        self.device.chip.disarm(&self.device.bar, self.index);
+        let mut retired = self.device.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.extend(self.rings.take());
+    }
+}
