@@ -15,6 +15,8 @@ pub struct Wire {
     pub lossless: bool,
     /// Whether a ring fills up when nobody reads.
     pub bounded: bool,
+    /// What is lost when nobody reads is counted by nobody: so with the models of NICs in QEMU.
+    pub uncounted: bool,
     /// Of a packet; bytes. What the devices themselves say otherwise.
     pub mtu: Option<usize>,
     /// Takes the link down, or up again, from outside. Without it the link is down while the far end is closed.
@@ -26,7 +28,15 @@ pub struct Wire {
 impl Wire {
     /// A wire with the kernel in between, which may drop, and without any of the rest.
     pub fn new(urls: [String; 2]) -> Wire {
-        Wire { urls, lossless: false, bounded: false, mtu: None, set_link: None, killed: &[] }
+        Wire {
+            urls,
+            lossless: false,
+            bounded: false,
+            uncounted: false,
+            mtu: None,
+            set_link: None,
+            killed: &[],
+        }
     }
 
     fn options(&self) -> OpenOptions {
@@ -160,12 +170,22 @@ fn send(end: &mut End, mbuf: Mbuf) -> bool {
 /// Receives our own frames until there are `wanted`, or nothing comes for a second. The far end is polled too: that is
 /// what moves frames that a timed wire still holds.
 fn receive(end: &mut End, far: &mut End, pool: &mut Pool, wanted: usize) -> Vec<Mbuf> {
+    receive_by(end, pool, wanted, |pool| {
+        far.queue.rx_burst(Clock::now(), pool, &mut Burst::new());
+    })
+}
+
+fn receive_by(
+    end: &mut End,
+    pool: &mut Pool,
+    wanted: usize,
+    mut poll_far: impl FnMut(&mut Pool),
+) -> Vec<Mbuf> {
     let mut frames = Vec::new();
     let mut last = Wall::now();
     while frames.len() < wanted && last.elapsed() < Duration::from_secs(1) {
+        poll_far(pool);
         let mut burst = Burst::new();
-        far.queue.rx_burst(Clock::now(), pool, &mut burst);
-        burst.clear();
         let n = end.queue.rx_burst(Clock::now(), pool, &mut burst);
         assert_eq!(n, burst.len());
         if n > 0 {
@@ -287,7 +307,7 @@ fn a_full_ring_keeps_what_it_cannot_take(wire: &Wire, pool: &mut Pool) {
         assert_eq!(received.len(), accepted);
     } else {
         assert!(
-            received.len() as u64 + lost(&stats) >= accepted as u64,
+            wire.uncounted || received.len() as u64 + lost(&stats) >= accepted as u64,
             "{} of {accepted}: {stats:?}",
             received.len()
         );
@@ -312,19 +332,26 @@ fn receiving_goes_on_after_the_pool_was_empty(wire: &Wire, pool: &mut Pool) {
     wait(|| a.port.link() == LinkState::Up && b.port.link() == LinkState::Up);
     let mut burst: Burst = (0..BURST).map(|number| pool.copy_from(&frame(number, 100)).unwrap()).collect();
     assert_eq!(a.queue.tx_burst(Clock::now(), &mut burst), BURST);
+    // Each end with the pool that it was opened with.
     // Frames wait in the device, or are lost by name; whenever buffers are free again, receiving goes on.
     let mut received = 0;
     loop {
-        let held = receive(&mut b, &mut a, &mut small, 4.min(BURST - received));
+        let held = receive_by(&mut b, &mut small, 4.min(BURST - received), |_| {
+            a.queue.rx_burst(Clock::now(), pool, &mut Burst::new());
+        });
         received += held.len();
         if held.is_empty() || received == BURST {
             break;
         }
     }
     let lost = lost(&b.queue.stats()) as usize;
-    assert!(received > 0 && received + lost >= BURST, "{received} received, {lost} lost");
+    assert!(received > 0 && (wire.uncounted || received + lost >= BURST), "{received} received, {lost} lost");
     assert!(send(&mut a, pool.copy_from(&frame(9, 100)).unwrap()));
-    assert_eq!(receive(&mut b, &mut a, &mut small, 1).len(), 1, "and it works on");
+    let held = receive_by(&mut b, &mut small, 1, |_| {
+        a.queue.rx_burst(Clock::now(), pool, &mut Burst::new());
+    });
+    assert_eq!(held.len(), 1, "and it works on");
+    drop(held);
     drop((a, b));
     assert_eq!(small.available(), 4);
 }

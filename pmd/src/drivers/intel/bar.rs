@@ -53,6 +53,7 @@ impl Bar {
 
     /// Registers that a model of the device answers for.
     #[cfg(test)]
+    #[allow(dead_code, reason = "TMP")]
     pub(crate) fn model(model: std::sync::Arc<super::tests::ModelCell>, len: usize) -> Bar {
         Bar { base: NonNull::dangling(), len, model: Some(model) }
     }

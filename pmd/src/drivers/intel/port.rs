@@ -45,7 +45,6 @@ pub(crate) struct Wish {
     pub url: String,
     pub mtu: usize,
     pub ring: usize,
-    pub queues: usize,
     pub setup: Setup,
     pub once: QueuesOnce,
 }
@@ -91,7 +90,7 @@ impl Wish {
         let frame_max = mtu + FRAME_OVERHEAD;
         let setup = Setup { queues, frame_max, rss_key, promiscuous, strip_vlan };
         let once = QueuesOnce::new(url, max);
-        Ok(Wish { url: url.text().to_owned(), mtu, ring, queues, setup, once })
+        Ok(Wish { url: url.text().to_owned(), mtu, ring, setup, once })
     }
 }
 
@@ -123,7 +122,7 @@ impl<C: Chip> IntelPort<C> {
         if mac == MacAddr::default() || mac.is_multicast() {
             return Err(DeviceError::NoMac { pci: pci.to_owned(), mac: mac.to_string() });
         }
-        let Wish { url, mtu, ring, queues: _, setup, once } = wish;
+        let Wish { url, mtu, ring, setup, once } = wish;
         let drops = Mutex::new(vec![0; C::DROPS.len()]);
         let device = Arc::new(Device::new(chip, bar, bus));
         let notes = Vec::new();

@@ -108,11 +108,11 @@ impl<C: Chip> Queue for IntelQueue<C> {
         let bytes = rx.receive::<C>(burst, &self.counters);
         let received = burst.len() - before;
         self.counters.rx(received, bytes);
-        if rx.hungry() {
-            if let Some(tail) = rx.refill(pool) {
-                ring::publish();
-                self.device.bar.write(C::rx_tail(self.index), tail);
-            }
+        if rx.hungry()
+            && let Some(tail) = rx.refill(pool)
+        {
+            ring::publish();
+            self.device.bar.write(C::rx_tail(self.index), tail);
         }
         if received == 0 {
             // An idle queue does not sit on what it has sent; and an empty pool may get some of its own back.

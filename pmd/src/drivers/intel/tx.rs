@@ -48,11 +48,8 @@ pub(crate) struct TxRing {
 // SAFETY: `copies` is memory that only this ring and the device use; the ring has one owner at a time.
 unsafe impl Send for TxRing {}
 
-/// How a frame goes to the device.
-enum Route {
-    Direct(ArrayVec<(u64, usize), PIECES>),
-    Copy,
-}
+/// Where the pieces of a frame are, for the device.
+type Pieces = ArrayVec<(u64, usize), PIECES>;
 
 impl TxRing {
     /// A ring whose frames lie in `memory`; `copies` has [`COPY`] bytes for each descriptor.
@@ -121,13 +118,10 @@ impl TxRing {
             TxOffload { checksum: None, vlan: None } => None,
             offload => C::tx_context(offload).filter(|context| self.context != Some(*context)),
         };
-        let route = self.route(frame);
-        let pieces = match &route {
-            Route::Direct(pieces) => pieces.len(),
-            Route::Copy => frame.len().div_ceil(COPY),
-        };
+        let pieces = self.locate(frame);
+        let needed = pieces.as_ref().map_or_else(|| frame.len().div_ceil(COPY), |pieces| pieces.len());
         // One stays free, for a ring whose head is its tail is empty.
-        if self.used + pieces + usize::from(context.is_some()) >= self.ring.size() {
+        if self.used + needed + usize::from(context.is_some()) >= self.ring.size() {
             return None;
         }
         if let Some(context) = context {
@@ -135,21 +129,16 @@ impl TxRing {
             self.push(context);
         }
         let (place, frame_len) = (self.head, frame.len());
-        match route {
-            Route::Direct(pieces) => {
-                let count = pieces.len();
-                for (index, (iova, len)) in pieces.into_iter().enumerate() {
-                    let piece = TxPiece { iova, len, frame_len, last: index + 1 == count };
-                    *last = C::tx_data(piece, offload);
-                    self.push(*last);
-                }
-                Some(place as u16)
-            }
-            Route::Copy => {
-                *last = self.copy::<C>(frame, offload, counters);
-                Some(COPIED)
-            }
+        let Some(pieces) = pieces else {
+            *last = self.copy::<C>(frame, offload, counters);
+            return Some(COPIED);
+        };
+        for (index, &(iova, len)) in pieces.iter().enumerate() {
+            let piece = TxPiece { iova, len, frame_len, last: index + 1 == needed };
+            *last = C::tx_data(piece, offload);
+            self.push(*last);
         }
+        Some(place as u16)
     }
 
     #[inline]
@@ -159,20 +148,18 @@ impl TxRing {
         self.used += 1;
     }
 
+    /// Where the device finds the frame, or `None` when it has to be copied.
     #[inline]
-    fn route(&self, frame: &Mbuf) -> Route {
-        let mut pieces = ArrayVec::new();
+    fn locate(&self, frame: &Mbuf) -> Option<Pieces> {
         if frame.len() < PADDABLE {
-            return Route::Copy;
+            return None;
         }
+        let mut pieces = Pieces::new();
         for segment in frame.segments().filter(|segment| !segment.is_empty()) {
-            let iova = self.memory.iter().find_map(|seen| seen.locate(segment.as_ptr(), segment.len()));
-            match iova {
-                Some(iova) if !pieces.is_full() => pieces.push((iova, segment.len())),
-                _ => return Route::Copy,
-            }
+            let seen = |seen: &Seen| seen.locate(segment.as_ptr(), segment.len());
+            pieces.try_push((self.memory.iter().find_map(seen)?, segment.len())).ok()?;
         }
-        Route::Direct(pieces)
+        Some(pieces)
     }
 
     /// Copies a frame for which there is room; returns its last descriptor.

@@ -96,28 +96,27 @@ impl Container {
         let mut container = self.file.as_raw_fd();
         // SAFETY: the request reads one file descriptor.
         unsafe { abi::call(file.as_raw_fd(), abi::GROUP_SET_CONTAINER, &mut container) }.map_err(io)?;
-        // The kernel forgets the IOMMU with the last group; setting it again while it has one is refused as busy.
-        match abi::call_number(self.file.as_raw_fd(), abi::SET_IOMMU, abi::TYPE1_V2) {
-            Err(error) if error.raw_os_error() != Some(libc::EBUSY) => return Err(io(error)),
-            _ => {}
+        // The kernel forgets the IOMMU with the last group; while it has one, setting it again is refused.
+        let set = abi::call_number(self.file.as_raw_fd(), abi::SET_IOMMU, abi::TYPE1_V2);
+        let info = self.info();
+        if let (Err(error), None) = (set, &info) {
+            return Err(io(error));
         }
         if state.space.is_none() {
-            state.space = Some(IovaSpace::new(self.iova_ranges()));
+            state.space = Some(IovaSpace::new(info.as_ref().map(parse_ranges).unwrap_or_default()));
         }
         let group = Arc::new(Group { file, number });
         state.groups.insert(number, Arc::downgrade(&group));
         Ok(group)
     }
 
-    /// The addresses that the IOMMU can map, from GET_INFO's list of capabilities.
-    fn iova_ranges(&self) -> Vec<(u64, u64)> {
+    /// What the IOMMU says of itself, once it is set.
+    fn info(&self) -> Option<abi::IommuInfo> {
         let mut info: abi::IommuInfo = [0; 256];
         info[0] = size_of::<abi::IommuInfo>() as u32;
         // SAFETY: the request writes at most `argsz` bytes, which is what `info` has.
-        if unsafe { abi::call(self.file.as_raw_fd(), abi::IOMMU_GET_INFO, &mut info) }.is_err() {
-            return Vec::new();
-        }
-        parse_ranges(&info)
+        unsafe { abi::call(self.file.as_raw_fd(), abi::IOMMU_GET_INFO, &mut info) }.ok()?;
+        Some(info)
     }
 
     /// Shows the memory of a pool to the devices; what is mapped already is shared.
