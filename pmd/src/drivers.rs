@@ -5,6 +5,7 @@ pub(crate) mod af_xdp;
 pub(crate) mod intel;
 mod interface;
 mod mbuf_ring;
+pub(crate) mod memif;
 pub(crate) mod memory;
 pub(crate) mod null;
 mod packet_ring;

@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 
 use arrayvec::ArrayVec;
 
-use crate::header::{BUFFER_LEN, HEADROOM, Header};
+use crate::header::{BUFFER_LEN, DATA_ROOM, HEADROOM, Header};
 use crate::home;
 use crate::pool::{NoBuffers, Pool};
 
@@ -207,6 +207,19 @@ impl Mbuf {
         self.first_mut().pkt_len += n as u32;
         // SAFETY: as above.
         Some(unsafe { &mut last.as_mut().bytes_mut()[at..] })
+    }
+
+    /// Makes a packet that is just allocated `len` bytes long, at most [`DATA_ROOM`], and returns where they begin: for drivers that
+    /// write them by pointer.
+    #[inline]
+    pub(crate) fn set_fresh_len(&mut self, len: usize) -> *mut u8 {
+        let first = self.first_mut();
+        debug_assert!(first.segments == 1 && first.data_len == 0 && usize::from(first.data_off) == HEADROOM);
+        debug_assert!(len <= DATA_ROOM);
+        first.data_len = len as u16;
+        first.pkt_len = len as u32;
+        // SAFETY: the headroom ends within the buffer.
+        unsafe { first.buf_addr.add(HEADROOM) }
     }
 
     /// Drops `n` bytes (at most all) from the front. Emptied segments go home; the last one stays.

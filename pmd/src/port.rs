@@ -10,7 +10,7 @@ use std::os::fd::BorrowedFd;
 pub use crate::counters::{Drops, QueueStats};
 use crate::drivers::intel::error::DeviceError;
 use crate::drivers::intel::igb;
-use crate::drivers::{af_packet, af_xdp, memory, null, pcap, sim, tap};
+use crate::drivers::{af_packet, af_xdp, memif, memory, null, pcap, sim, tap};
 use crate::mac::MacAddr;
 use crate::mbuf::Burst;
 use crate::pool::{Pool, PoolHandle};
@@ -294,6 +294,7 @@ type Opener = fn(Url<'_>, &OpenOptions) -> Result<Box<dyn Port>, PortError>;
 const DRIVERS: &[(&str, &str, Opener)] = &[
     ("memory", "memory:NAME", memory::open),
     ("null", "null:", null::open),
+    ("memif", "memif:PATH", memif::open),
     ("af_packet", "af_packet:IFACE", af_packet::open),
     ("af_xdp", "af_xdp:IFACE", af_xdp::open),
     ("tap", "tap:NAME", tap::open),

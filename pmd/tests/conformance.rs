@@ -22,6 +22,32 @@ fn memory_with_jumbo_frames() {
     suite::run(&Wire { lossless: true, bounded: true, mtu: Some(9000), ..wire });
 }
 
+/// Both ends in this process; a server is opened first, or the client.
+fn memif(name: &str, options: &str, server_first: bool) {
+    let at = format!("memif:@rxline-test-{name}-{}", std::process::id());
+    let mut urls = [format!("{at},role=server"), format!("{at},ring=512{options}")];
+    if !server_first {
+        urls.reverse();
+    }
+    suite::run(&Wire { urls, lossless: true, bounded: true });
+}
+
+#[test]
+fn memif_from_server_to_client() {
+    memif("server", "", true);
+}
+
+#[test]
+fn memif_from_client_to_server() {
+    memif("client", "", false);
+}
+
+#[test]
+fn memif_with_buffers_shorter_than_frames() {
+    memif("short", ",buffer=256", true);
+    memif("short", ",buffer=256", false);
+}
+
 #[test]
 fn sim_without_impairments() {
     let [a, b] = ["sim:seed=3@memory:wrapped,ring=2048", "sim:seed=4@memory:wrapped"].map(str::to_owned);
