@@ -101,7 +101,7 @@ impl<S: Slots> Receiver<S> {
                 Some(from) if desc.flags & DESC_NEXT == 0 && (FRAME_MIN..=DATA_ROOM).contains(&len) => {
                     // SAFETY: `source` found `len` bytes; a fresh buffer has room for DATA_ROOM, and is not in shared memory.
                     unsafe { copy(from.as_ptr(), burst[good].set_fresh_len(len), len) };
-                    self.take(self.next);
+                    self.take(desc);
                     (good, bytes) = (good + 1, bytes + len);
                 }
                 _ => {
@@ -138,11 +138,11 @@ impl<S: Slots> Receiver<S> {
         descs
     }
 
-    /// Slot `number` is read.
+    /// The next slot, of which this is the descriptor, is read.
     #[inline]
-    fn take(&mut self, number: u16) {
-        self.slots.renew(&self.ring, number);
-        self.next = number.wrapping_add(1);
+    fn take(&mut self, desc: Desc) {
+        self.slots.renew(&self.ring, self.next, desc);
+        self.next = self.next.wrapping_add(1);
     }
 
     /// Puts a frame of several descriptors, or a long one, together in `mbuf`, which is fresh. Takes all its slots either way. `end` is
@@ -155,7 +155,7 @@ impl<S: Slots> Receiver<S> {
             if outcome.is_ok() {
                 outcome = self.append(slot, desc, mbuf, pool);
             }
-            self.take(self.next);
+            self.take(desc);
             if desc.flags & DESC_NEXT == 0 {
                 break;
             }

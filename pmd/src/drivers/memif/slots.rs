@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU16;
 use arrayvec::ArrayVec;
 
 use super::memory::{Memory, REGIONS_MAX};
-use super::ring::{Desc, Ring};
+use super::ring::{DESC_NEXT, Desc, Ring};
 
 /// Where a frame can be put.
 #[derive(Clone, Copy)]
@@ -28,7 +28,7 @@ pub(super) trait Slots: Send {
     /// Where the next frame can be put.
     fn target(&self, ring: &Ring, number: u16) -> Target;
     /// Makes a slot that was read fit to be filled again.
-    fn renew(&self, ring: &Ring, number: u16);
+    fn renew(&self, ring: &Ring, number: u16, read: Desc);
     /// The index that we write, and the one that the peer writes.
     fn indexes<'r>(&self, ring: &'r Ring) -> (&'r AtomicU16, &'r AtomicU16);
     /// By how much a client's `head` is ahead of what it has read, having lent all its buffers; likewise by how much it may
@@ -66,7 +66,7 @@ impl Slots for Own {
     }
 
     #[inline]
-    fn renew(&self, ring: &Ring, number: u16) {
+    fn renew(&self, ring: &Ring, number: u16, _read: Desc) {
         ring.set_desc(number, Desc { length: self.len, ..Desc::default() });
     }
 
@@ -120,7 +120,12 @@ impl Slots for Lent {
     }
 
     #[inline]
-    fn renew(&self, _ring: &Ring, _number: u16) {}
+    fn renew(&self, ring: &Ring, number: u16, read: Desc) {
+        // DPDK 22.11 never takes this flag off a slot: a short frame in it later would seem to go on in the next.
+        if read.flags & DESC_NEXT != 0 {
+            ring.set_desc(number, Desc { flags: 0, ..read });
+        }
+    }
 
     #[inline]
     fn indexes<'r>(&self, ring: &'r Ring) -> (&'r AtomicU16, &'r AtomicU16) {
