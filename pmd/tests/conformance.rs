@@ -22,30 +22,47 @@ fn memory_with_jumbo_frames() {
     suite::run(&Wire { lossless: true, bounded: true, mtu: Some(9000), ..wire });
 }
 
-/// Both ends in this process; a server is opened first, or the client.
-fn memif(name: &str, options: &str, server_first: bool) {
-    let at = format!("memif:@rxline-test-{name}-{}", std::process::id());
+/// Two ends at a socket of this test's own; a server is opened first, or the client.
+fn memif(name: &str, options: &str, server_first: bool) -> Wire {
+    let name = format!("rxline-{name}-{}", std::process::id());
+    let at = match server_first {
+        true => format!("memif:@{name}"),
+        // A file, which a killed server leaves behind.
+        false => format!("memif:{}", std::env::temp_dir().join(name).display()),
+    };
     let mut urls = [format!("{at},role=server"), format!("{at},ring=512{options}")];
     if !server_first {
         urls.reverse();
     }
-    suite::run(&Wire { urls, lossless: true, bounded: true });
+    Wire { lossless: true, bounded: true, killed: &[0, 1], ..Wire::new(urls) }
 }
 
 #[test]
 fn memif_from_server_to_client() {
-    memif("server", "", true);
+    suite::run(&memif("server", "", true));
 }
 
 #[test]
 fn memif_from_client_to_server() {
-    memif("client", "", false);
+    suite::run(&memif("client", "", false));
 }
 
 #[test]
 fn memif_with_buffers_shorter_than_frames() {
-    memif("short", ",buffer=256", true);
-    memif("short", ",buffer=256", false);
+    suite::run(&memif("short", ",buffer=256", true));
+    suite::run(&memif("short", ",buffer=256", false));
+}
+
+#[test]
+fn memif_with_jumbo_frames() {
+    suite::run(&Wire { mtu: Some(9000), ..memif("jumbo", "", true) });
+    suite::run(&Wire { mtu: Some(9000), ..memif("jumbo", "", false) });
+}
+
+#[test]
+#[ignore = "the suite starts this as a process of its own, and kills it"]
+fn the_process_that_is_killed() {
+    suite::echo_until_killed();
 }
 
 #[test]

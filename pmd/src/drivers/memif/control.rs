@@ -248,7 +248,7 @@ enum Stage {
     /// HELLO was said.
     Greeted,
     /// INIT was accepted.
-    Adding(ServerSide),
+    Adding(Box<ServerSide>),
     Live(Live),
 }
 
@@ -323,7 +323,7 @@ impl Peer {
                 // An interface without queues is not there yet.
                 let interface = interfaces.iter().find(with_id).filter(|found| !found.queues().is_empty());
                 let claim = Claim::new(interface.ok_or("ID not found")?).ok_or("Already connected")?;
-                self.stage = Stage::Adding(ServerSide::new(claim, &init)?);
+                self.stage = Stage::Adding(Box::new(ServerSide::new(claim, &init)?));
             }
             (Stage::Adding(side), Message::Connect { .. }) => {
                 let (claim, connection) = side.connect()?;

@@ -11,7 +11,6 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::bell::eventfd;
@@ -133,7 +132,7 @@ impl ServerSide {
 /// Writing to anything else might block, or do harm.
 fn is_eventfd(fd: &OwnedFd) -> bool {
     let link = fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()));
-    link.is_ok_and(|link| link == PathBuf::from("anon_inode:[eventfd]"))
+    link.is_ok_and(|link| link.as_os_str() == "anon_inode:[eventfd]")
 }
 
 /// A server as its client sees it.

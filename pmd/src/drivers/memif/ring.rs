@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use super::memory::Memory;
 
-const COOKIE: u32 = 0x3e31_f20;
+const COOKIE: u32 = 0x03e3_1f20;
 /// Bytes before the descriptors.
 const HEAD_LEN: usize = 128;
 const DESC_LEN: usize = 16;
@@ -87,7 +87,7 @@ impl Ring {
         if log2_slots > LOG2_SLOTS_MAX {
             return Err("ring has more than 16384 slots");
         }
-        if offset % 64 != 0 {
+        if !offset.is_multiple_of(64) {
             return Err("ring is not aligned to 64 bytes");
         }
         let base = memory.range(region, offset, ring_len(log2_slots));

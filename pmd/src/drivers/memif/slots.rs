@@ -6,9 +6,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU16;
 
-use arrayvec::ArrayVec;
-
-use super::memory::{Memory, REGIONS_MAX};
+use super::memory::Memory;
 use super::ring::{DESC_NEXT, Desc, Ring};
 
 /// Where a frame can be put.
@@ -84,7 +82,7 @@ impl Slots for Own {
 /// The client's buffers, as its server sees them: anywhere in its regions.
 pub(super) struct Lent {
     /// Base and length of each region.
-    regions: ArrayVec<(NonNull<u8>, usize), REGIONS_MAX>,
+    regions: Box<[(NonNull<u8>, usize)]>,
 }
 
 // SAFETY: as for `Own`.
