@@ -287,7 +287,8 @@ fn runts_and_oversized_frames_are_named(wire: &Wire, pool: &mut Pool) {
 fn a_full_ring_keeps_what_it_cannot_take(wire: &Wire, pool: &mut Pool) {
     let (mut a, mut b) = open(wire, pool);
     let (mut accepted, mut filled) = (0, false);
-    while accepted < POOL - 2 * BURST && !filled {
+    // The rest of the pool is for what devices have in their rings all the time.
+    while accepted < POOL * 5 / 8 && !filled {
         let mut burst: Burst =
             (0..BURST).map(|i| pool.copy_from(&frame(accepted + i, 60)).expect("buffers")).collect();
         let taken = a.queue.tx_burst(Clock::now(), &mut burst);

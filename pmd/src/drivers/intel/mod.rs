@@ -2,6 +2,7 @@
 //!
 //! | URL | chips |
 //! |---|---|
+//! | `e1000e:PCI` | 82574L |
 //! | `igb:PCI` | 82576, I350 (copper) |
 //!
 //! What the chips have in common stands here: a ring of received frames ([`rx`]), one of frames to send ([`tx`]), the queue of both
@@ -17,8 +18,10 @@ mod advanced;
 mod bar;
 mod bus;
 mod chip;
+pub(crate) mod e1000e;
 pub(crate) mod error;
 pub(crate) mod igb;
+mod phy;
 mod port;
 mod queue;
 mod ring;

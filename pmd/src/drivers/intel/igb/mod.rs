@@ -11,6 +11,7 @@ use self::regs::*;
 use super::advanced;
 use super::bar::{Bar, GONE};
 use super::chip::{Chip, Link, RingAt, Setup, TxOffload, TxPiece};
+use super::phy;
 use super::ring::DESCRIPTOR;
 use crate::header::DATA_ROOM;
 use crate::mac::MacAddr;
@@ -178,6 +179,8 @@ impl Chip for Igb {
     }
 
     fn arm(&self, bar: &Bar, queue: usize) {
+        // A cause from before would fire at once; what it told of is found by looking.
+        bar.write(EICR, 1 << queue);
         bar.write(EIMS, 1 << queue);
         bar.read(STATUS);
     }
@@ -245,25 +248,9 @@ impl Igb {
     fn negotiate(&self, bar: &Bar) {
         let phy = SYNC_PHY[self.port(bar) as usize];
         lock(bar, phy);
-        let control = phy_read(bar, PHY_CONTROL).unwrap_or(0) & !PHY_POWER_DOWN;
-        phy_write(bar, PHY_CONTROL, control | PHY_NEGOTIATE | PHY_RESTART_NEGOTIATION);
+        phy::negotiate(bar);
         unlock(bar, phy);
     }
-}
-
-/// An access to the PHY takes 64 us.
-const MDIC_LIMIT: Duration = Duration::from_millis(10);
-
-fn phy_read(bar: &Bar, register: u32) -> Option<u16> {
-    bar.write(MDIC, register << MDIC_REGISTER_SHIFT | MDIC_PHY | MDIC_READ);
-    let ready = bar.wait(MDIC, MDIC_READY, MDIC_READY, MDIC_LIMIT);
-    let answer = bar.read(MDIC);
-    (ready && answer & MDIC_ERROR == 0).then_some(answer as u16)
-}
-
-fn phy_write(bar: &Bar, register: u32, value: u16) {
-    bar.write(MDIC, u32::from(value) | register << MDIC_REGISTER_SHIFT | MDIC_PHY | MDIC_WRITE);
-    bar.wait(MDIC, MDIC_READY, MDIC_READY, MDIC_LIMIT);
 }
 
 /// How long firmware or another port's driver may hold a semaphore. After that it is taken all the same: its holder has died with it.

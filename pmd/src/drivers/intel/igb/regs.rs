@@ -23,22 +23,6 @@ pub(crate) const STATUS_PORT_SHIFT: u32 = 2;
 /// Two bits: 10, 100, 1000, 1000 Mb/s.
 pub(crate) const STATUS_SPEED_SHIFT: u32 = 6;
 
-/// Management data interface: access to the PHY.
-pub(crate) const MDIC: usize = 0x0020;
-pub(crate) const MDIC_REGISTER_SHIFT: u32 = 16;
-/// The internal PHY's address. (The I350 takes it from MDICNFG.)
-pub(crate) const MDIC_PHY: u32 = 1 << 21;
-pub(crate) const MDIC_WRITE: u32 = 1 << 26;
-pub(crate) const MDIC_READ: u32 = 2 << 26;
-pub(crate) const MDIC_READY: u32 = 1 << 28;
-pub(crate) const MDIC_ERROR: u32 = 1 << 30;
-
-/// PHY control (IEEE 802.3, 22.2.4.1).
-pub(crate) const PHY_CONTROL: u32 = 0;
-pub(crate) const PHY_RESTART_NEGOTIATION: u16 = 1 << 9;
-pub(crate) const PHY_POWER_DOWN: u16 = 1 << 11;
-pub(crate) const PHY_NEGOTIATE: u16 = 1 << 12;
-
 /// EEPROM management control: firmware has configured port 0, and the others in the bits that follow.
 pub(crate) const EEMNGCTL: usize = 0x1010;
 pub(crate) const EEMNGCTL_DONE: u32 = 1 << 18;
@@ -74,6 +58,8 @@ pub(crate) const EIMC: usize = 0x1528;
 pub(crate) const EIAC: usize = 0x152c;
 /// Extended interrupt auto mask.
 pub(crate) const EIAM: usize = 0x1530;
+/// Extended interrupt cause: cleared by writing ones.
+pub(crate) const EICR: usize = 0x1580;
 /// Interrupt throttle, a register for each vector.
 pub(crate) const EITR: usize = 0x1680;
 /// Interrupt vector allocation: bytes, whose order differs between the chips.
