@@ -22,6 +22,7 @@ mod link {
         "rte_mem_virt2iova",
         "rte_mempool_(register_ops|create_empty|set_ops_byname|populate_iova|free)",
         "rte_mbuf_dynfield_register_offset",
+        "rte_pktmbuf_free_bulk",
         "rxl_.*",
     ];
     const TYPES: &[&str] = &["rte_pktmbuf_pool_private", "rte_iova_mode"];

@@ -56,6 +56,31 @@ pub fn complete(frame: &mut Mbuf) {
     }
 }
 
+/// Where the checksum of a frame is unfinished: what a device has to be told that fills it in.
+#[cfg(feature = "dpdk")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unfinished {
+    /// UDP or TCP, as IP numbers them.
+    pub protocol: u8,
+    pub v6: bool,
+    /// Where the IP header begins.
+    pub network: usize,
+    /// Where the UDP or TCP header begins.
+    pub transport: usize,
+}
+
+/// Where, if this frame is [`Checksum::Partial`] and can be understood.
+#[cfg(feature = "dpdk")]
+pub(crate) fn unfinished(frame: &Mbuf) -> Option<Unfinished> {
+    if frame.meta().checksum != Checksum::Partial {
+        return None;
+    }
+    let layer4 = Layer4::find(frame.data())?;
+    let v6 = layer4.addresses.len() == 32;
+    let network = layer4.addresses.start - if v6 { 8 } else { 12 };
+    Some(Unfinished { protocol: layer4.protocol, v6, network, transport: layer4.start })
+}
+
 /// Where the layer-4 part of a frame is.
 struct Layer4 {
     protocol: u8,

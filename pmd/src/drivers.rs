@@ -2,6 +2,11 @@
 
 pub(crate) mod af_packet;
 pub(crate) mod af_xdp;
+#[cfg(feature = "dpdk")]
+pub(crate) mod dpdk;
+#[cfg(not(feature = "dpdk"))]
+#[path = "drivers/dpdk_absent.rs"]
+pub(crate) mod dpdk;
 pub(crate) mod intel;
 mod interface;
 mod mbuf_ring;

@@ -88,10 +88,31 @@ impl Home {
         self.capacity
     }
 
-    /// Makes the current thread the owner: once per home, before any buffer leaves it.
+    /// Makes the current thread the owner: once per home (a seed is used up by it). Waits for the end of an [`as_consumer`](Self::as_consumer).
     pub(crate) fn claim(&self) {
-        let was = self.owner.swap(core_slot::token_or_new(), Ordering::AcqRel);
-        assert_eq!(was, UNCLAIMED, "a pool is claimed once");
+        let mine = core_slot::token_or_new();
+        // AcqRel: pairs with the Release by which `as_consumer` puts UNCLAIMED back.
+        while self.owner.compare_exchange_weak(UNCLAIMED, mine, Ordering::AcqRel, Ordering::Relaxed).is_err()
+        {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Runs `f` on the free list if this thread may: as the owner, or, while nobody has claimed the pool, in its place (a device's
+    /// rings are filled before the cores start). `None` otherwise.
+    #[cfg(feature = "dpdk")]
+    #[inline]
+    pub(crate) fn as_consumer<T>(&self, f: impl FnOnce(&FreeList) -> T) -> Option<T> {
+        if self.owner.load(Ordering::Relaxed) == core_slot::token() {
+            return Some(f(&self.free));
+        }
+        let mine = core_slot::token_or_new();
+        // Acquire: pairs with the Release below, of whoever was in this place before.
+        self.owner.compare_exchange(UNCLAIMED, mine, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        let result = f(&self.free);
+        // Release: pairs with the Acquire above and in `claim`.
+        self.owner.store(UNCLAIMED, Ordering::Release);
+        Some(result)
     }
 
     /// The free list.

@@ -10,7 +10,7 @@ use std::os::fd::BorrowedFd;
 pub use crate::counters::{Drops, QueueStats};
 use crate::drivers::intel::error::DeviceError;
 use crate::drivers::intel::{e1000e, igb};
-use crate::drivers::{af_packet, af_xdp, memif, memory, null, pcap, sim, tap};
+use crate::drivers::{af_packet, af_xdp, dpdk, memif, memory, null, pcap, sim, tap};
 use crate::mac::MacAddr;
 use crate::mbuf::Burst;
 use crate::pool::{Pool, PoolHandle};
@@ -237,6 +237,18 @@ pub enum PortError {
         /// Why, and the mend.
         source: DeviceError,
     },
+    /// DPDK refused.
+    #[error("{url:?}: {what}: {said}; {mend}")]
+    Dpdk {
+        /// The URL.
+        url: String,
+        /// What was tried.
+        what: String,
+        /// What DPDK said of it.
+        said: String,
+        /// What to do.
+        mend: String,
+    },
     /// The system refused.
     #[error("{what}: {source}")]
     Io {
@@ -297,6 +309,7 @@ const DRIVERS: &[(&str, &str, Opener)] = &[
     ("memif", "memif:PATH", memif::open),
     ("af_packet", "af_packet:IFACE", af_packet::open),
     ("af_xdp", "af_xdp:IFACE", af_xdp::open),
+    ("dpdk", "dpdk:DEVARGS", dpdk::open),
     ("tap", "tap:NAME", tap::open),
     ("pcap", "pcap:rx=FILE,tx=FILE", pcap::open),
     ("sim", "sim:OPTIONS@URL", sim::open),

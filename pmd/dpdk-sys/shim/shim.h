@@ -44,7 +44,7 @@
 #define RXL_L2_LEN_BITS 7
 #define RXL_L3_LEN_BITS 9
 
-/* Offloads and hash types, whose macros are expressions that bindgen does not evaluate. */
+/* Offloads, hash types and device flags, whose macros are expressions that bindgen does not evaluate. */
 static const uint64_t RXL_RX_SCATTER = RTE_ETH_RX_OFFLOAD_SCATTER;
 static const uint64_t RXL_RX_IPV4_CKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t RXL_RX_UDP_CKSUM = RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
@@ -57,6 +57,8 @@ static const uint64_t RXL_RSS_IPV4 = RTE_ETH_RSS_IPV4 | RTE_ETH_RSS_FRAG_IPV4 | 
 static const uint64_t RXL_RSS_IPV6 = RTE_ETH_RSS_IPV6 | RTE_ETH_RSS_FRAG_IPV6 | RTE_ETH_RSS_NONFRAG_IPV6_OTHER;
 static const uint64_t RXL_RSS_TCP = RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV6_TCP;
 static const uint64_t RXL_RSS_UDP = RTE_ETH_RSS_NONFRAG_IPV4_UDP | RTE_ETH_RSS_NONFRAG_IPV6_UDP;
+static const uint32_t RXL_DEV_INTR_LSC = RTE_ETH_DEV_INTR_LSC;
+static const uint32_t RXL_DEV_INTR_RMV = RTE_ETH_DEV_INTR_RMV;
 
 /* rte_eth_link_get_nowait: 1 up, 0 down, negative where it cannot be told; the speed in Mb/s, 0 where it has none. */
 int rxl_link(uint16_t port, uint32_t *mbps);
