@@ -235,12 +235,6 @@ impl PoolHandle {
         &self.home.region
     }
 
-    /// The home of its buffers.
-    #[cfg(feature = "dpdk")]
-    pub(crate) fn home(&self) -> *const Home {
-        Arc::as_ptr(&self.home)
-    }
-
     /// The name it was given.
     pub fn name(&self) -> &str {
         &self.home.name

@@ -1,7 +1,8 @@
 //! An ethdev: plugged in by its devargs, configured for our pools, started; stopped, closed and unplugged when the last of its
 //! queues and its port are dropped.
 
-use std::ffi::{CString, c_int, c_void};
+use std::borrow::Cow;
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,7 @@ use dpdk_sys as sys;
 use sys::rte_eth_dev_info;
 
 use super::super::FRAME_OVERHEAD;
+use super::super::interface::Interface;
 use super::eal::{self, Eal};
 use super::frame::TxChecksums;
 use super::log;
@@ -18,7 +20,7 @@ use crate::header::DATA_ROOM;
 use crate::mac::MacAddr;
 use crate::mbuf::BURST;
 use crate::pool::PoolHandle;
-use crate::port::PortError;
+use crate::port::{LinkState, PortError};
 use crate::rss::{RSS_KEY_LEN, Rss};
 
 /// Whether this names a PCI device (`0000:01:00.0` or `01:00.0`, with or without the bus before and options behind it).
@@ -32,11 +34,23 @@ pub(super) fn is_pci(devargs: &str) -> bool {
     bus.contains(':') && hex(function) && bus.split(':').all(hex)
 }
 
+/// The devargs, with what a driver has to be told so that its frames fit into our buffers. net_af_packet's slots are of 2048 bytes, and it
+/// takes them for contiguous, so that they have to fill their blocks: 16 of 1792 bytes fill seven pages, and hold 1760 each.
+fn fitting(devargs: &str) -> Cow<'_, str> {
+    let chosen = ["framesz=", "blocksz="].iter().any(|key| devargs.contains(key));
+    match devargs.starts_with("net_af_packet") && !chosen {
+        true => format!("{devargs},framesz=1792,blocksz=28672").into(),
+        false => devargs.into(),
+    }
+}
+
 /// A plugged-in device.
 pub(super) struct Device {
     url: String,
     pub port: u16,
     pub info: rte_eth_dev_info,
+    /// The Linux interface under it, which drivers in software do not watch.
+    interface: Option<Interface>,
     /// Set by DPDK's interrupt thread when it is pulled out; from then on nothing is asked of it.
     gone: Box<AtomicBool>,
     /// Receives RTE_ETH_EVENT_INTR_RMV.
@@ -85,7 +99,7 @@ impl Device {
                 mend: "write it without".into(),
             })
         };
-        let (devargs, name) = (text(devargs)?, text(name)?);
+        let (devargs, name) = (text(&fitting(devargs))?, text(name)?);
         let mut port = 0;
         // SAFETY: live strings, and a place for the number.
         unsafe {
@@ -108,6 +122,7 @@ impl Device {
             port,
             // SAFETY: plain data, for which zeroes are valid; filled in below.
             info: unsafe { MaybeUninit::zeroed().assume_init() },
+            interface: None,
             gone: Box::new(AtomicBool::new(false)),
             watched: false,
             plugged: true,
@@ -139,6 +154,7 @@ impl Device {
             self.watched =
                 sys::rte_eth_dev_callback_register(self.port, event, Some(removed), on_removal) == 0;
         }
+        self.interface = self.find_interface();
         let (min, max) = (usize::from(self.info.min_mtu), usize::from(self.info.max_mtu));
         if max > 0 && !(min..=max).contains(&self.mtu) {
             return Err(PortError::BadOption {
@@ -163,7 +179,7 @@ impl Device {
             return String::new();
         }
         // SAFETY: a constant string of the driver, which stays loaded.
-        unsafe { std::ffi::CStr::from_ptr(self.info.driver_name) }.to_string_lossy().into_owned()
+        unsafe { CStr::from_ptr(self.info.driver_name) }.to_string_lossy().into_owned()
     }
 
     #[inline]
@@ -172,13 +188,44 @@ impl Device {
         self.gone.load(Ordering::Relaxed)
     }
 
+    fn find_interface(&self) -> Option<Interface> {
+        // A tap's other half may move to another namespace and is still there.
+        if self.info.if_index == 0 || self.driver() == "net_tap" {
+            return None;
+        }
+        let mut name = [0; libc::IF_NAMESIZE];
+        // SAFETY: room for a name of any length, which ends in zero.
+        let name = unsafe {
+            if libc::if_indextoname(self.info.if_index, name.as_mut_ptr()).is_null() {
+                return None;
+            }
+            CStr::from_ptr(name.as_ptr())
+        };
+        Interface::new(name.to_str().ok()?).ok()
+    }
+
     /// Whether it is there. Asks the device, which `is_gone` does not.
     pub(super) fn is_there(&self) -> bool {
+        let index = self.info.if_index as i32;
+        let deleted = |interface: &Interface| interface.index().map_or(true, |now| now != index);
         // SAFETY: the port exists until we unplug it.
-        if !self.is_gone() && unsafe { sys::rte_eth_dev_is_removed(self.port) } == 1 {
+        let removed = || unsafe { sys::rte_eth_dev_is_removed(self.port) } == 1;
+        if !self.is_gone() && (self.interface.as_ref().is_some_and(deleted) || removed()) {
             self.gone.store(true, Ordering::Relaxed);
         }
         !self.is_gone()
+    }
+
+    /// Whether frames can pass, and how fast, in Mb/s.
+    pub(super) fn link(&self) -> (LinkState, Option<u32>) {
+        let mut mbps = 0;
+        // SAFETY: the port exists until we unplug it; a place for the speed.
+        let up = self.is_there() && unsafe { sys::rxl_link(self.port, &mut mbps) } == 1;
+        let carrier = self.interface.as_ref().is_none_or(|interface| interface.link() == LinkState::Up);
+        match up && carrier {
+            true => (LinkState::Up, Some(mbps).filter(|&mbps| mbps > 0)),
+            false => (LinkState::Down, None),
+        }
     }
 
     /// Configures a receive and a transmit queue for each pool and starts them.

@@ -99,11 +99,14 @@ const MENDS: &[(&str, &str)] = &[
         "bind the device to vfio-pci (`rxline bind PCI`) and give this user its /dev/vfio/GROUP, or run as root",
     ),
     ("VFIO", "bind the device to vfio-pci (`rxline bind PCI`), and have an IOMMU (intel_iommu=on)"),
-    ("Cannot find device", "`dpdk-devbind.py --status-dev net` lists devices, `ip link` interfaces"),
-    ("failed to parse", "write the device as DPDK does: net_af_packet0,iface=eth0 or 0000:01:00.0"),
     (
-        "no driver",
-        "write a driver of DPDK's (net_ring0, net_af_packet0, ..) that is installed: apt install dpdk",
+        "will not fit in mbuf",
+        "have the device make smaller frames: net_af_packet has framesz=1792,blocksz=28672",
+    ),
+    ("Cannot find device", "`dpdk-devbind.py --status-dev net` lists devices, `ip link` interfaces"),
+    (
+        "failed to parse",
+        "write the device as DPDK does (net_af_packet0,iface=eth0 or 0000:01:00.0), with a driver that is installed",
     ),
     ("SIOCGIFINDEX", "name an interface of this network namespace; `ip link` lists them"),
     ("no interface", "add the interface: net_af_packet0,iface=eth0"),

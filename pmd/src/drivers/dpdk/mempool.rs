@@ -49,7 +49,7 @@ enum Iova {
 
 impl Mempool {
     pub(super) fn home(&self) -> *const Home {
-        self.handle.home()
+        std::ptr::from_ref(self.handle.home())
     }
 
     pub(super) fn raw(&self) -> *mut rte_mempool {
@@ -96,7 +96,7 @@ impl Eal {
     /// The mempool of a pool; made now if this is the first port that is opened with it.
     pub(super) fn mempool(&mut self, url: &str, handle: &PoolHandle) -> Result<Arc<Mempool>, PortError> {
         self.sweep();
-        if let Some(known) = self.pools.iter().find(|pool| pool.home() == handle.home()) {
+        if let Some(known) = self.pools.iter().find(|pool| std::ptr::eq(pool.home(), handle.home())) {
             return Ok(known.clone());
         }
         let pool = Arc::new(self.make(url, handle)?);

@@ -16,8 +16,8 @@
 //! not; net_af_packet, net_memif and net_pcap do).
 //!
 //! Checksums are verified and filled in by the device where it can; several queues get RSS where there is any. A device that is pulled out has
-//! its link down from then on, and what is sent to it is dropped by name. With software devices a queue hears of the end of its
-//! interface only as far as DPDK's driver does.
+//! its link down from then on, and what is sent to it is dropped by name; so has one whose Linux interface was deleted, once somebody
+//! asked for its link or its figures.
 //!
 //! Deliberately absent: rte_flow, secondary processes, interrupts (a queue has no `wait_fd`: it is polled), VLAN stripping.
 
@@ -106,17 +106,6 @@ struct DpdkPort {
     last_stats: Mutex<PortStats>,
 }
 
-impl DpdkPort {
-    fn link_now(&self) -> (LinkState, Option<u32>) {
-        let mut mbps = 0;
-        // SAFETY: the port exists as long as the device; a place for the speed.
-        if !self.device.is_there() || unsafe { dpdk_sys::rxl_link(self.device.port, &mut mbps) } != 1 {
-            return (LinkState::Down, None);
-        }
-        (LinkState::Up, Some(mbps).filter(|&mbps| mbps > 0))
-    }
-}
-
 impl Port for DpdkPort {
     fn info(&self) -> PortInfo {
         PortInfo {
@@ -125,7 +114,7 @@ impl Port for DpdkPort {
             mac: self.mac,
             mtu: self.device.mtu,
             queues_max: self.once.max(),
-            speed_mbps: self.link_now().1,
+            speed_mbps: self.device.link().1,
             capabilities: Capabilities {
                 wait_fd: false,
                 spreads_flows: self.device.hashes() & dpdk_sys::RXL_RSS_UDP != 0,
@@ -158,7 +147,7 @@ impl Port for DpdkPort {
     }
 
     fn link(&self) -> LinkState {
-        self.link_now().0
+        self.device.link().0
     }
 
     fn stats(&self) -> PortStats {
