@@ -149,7 +149,7 @@ fn null_swallows_and_produces() {
 #[test]
 fn memory_that_spreads() {
     let url = "memory:spread-conformance,queues=1,rss,ring=512".to_owned();
-    suite::run(&Wire { urls: [url.clone(), url], lossless: true, bounded: true });
+    suite::run(&Wire { lossless: true, bounded: true, ..Wire::new([url.clone(), url]) });
 }
 
 /// Three queues of one end send flows of both families; each arrives on the queue that the other end's [`pmd::Rss`] names.

@@ -15,7 +15,7 @@ pub(crate) struct Setup {
     pub rss_key: [u8; RSS_KEY_LEN],
     /// Take frames to any address.
     pub promiscuous: bool,
-    /// Take 802.1Q tags out of received frames.
+    /// Take 802.1Q tags out of received frames, and put them into sent ones: the chips have one switch for both.
     pub strip_vlan: bool,
 }
 

@@ -169,7 +169,8 @@ impl<C: Chip> IntelPort<C> {
         for ((index, (rx, tx, _)), interrupt) in rings.into_iter().enumerate().zip(interrupts) {
             let counters = Counters::new(DROPS);
             self.counters.push(counters.clone());
-            let parts = QueueParts { index, rx, tx, counters, frame_max: self.setup.frame_max, interrupt };
+            let (frame_max, inserts_vlan) = (self.setup.frame_max, self.setup.strip_vlan);
+            let parts = QueueParts { index, rx, tx, counters, frame_max, inserts_vlan, interrupt };
             queues.push(Box::new(IntelQueue::new(self.device.clone(), parts)));
         }
         Ok(queues)

@@ -21,8 +21,10 @@ use crate::port::Queue;
 use crate::time::Instant;
 
 pub(crate) const DROP_LINK_DOWN: usize = 2;
-/// What a queue can drop; [`super::rx::DROP_BAD_LENGTH`] is the last.
-pub(crate) const DROPS: &[&str] = &[DROP_RUNT.1, DROP_OVERSIZE.1, "tx_link_down", "rx_bad_length"];
+const DROP_NO_HEADROOM: usize = 4;
+/// What a queue can drop; [`super::rx::DROP_BAD_LENGTH`] is the fourth.
+pub(crate) const DROPS: &[&str] =
+    &[DROP_RUNT.1, DROP_OVERSIZE.1, "tx_link_down", "rx_bad_length", "tx_no_headroom"];
 
 /// How often a queue looks at the link: one read of a register, about a microsecond.
 const LINK_PERIOD: Duration = Duration::from_millis(10);
@@ -56,6 +58,8 @@ pub(crate) struct IntelQueue<C: Chip> {
     rings: Option<(RxRing, TxRing)>,
     counters: Arc<Counters>,
     frame_max: usize,
+    /// The device puts tags into frames.
+    inserts_vlan: bool,
     link: Link,
     /// When to look at the link again.
     look_at: Instant,
@@ -70,14 +74,25 @@ pub(crate) struct QueueParts {
     pub tx: TxRing,
     pub counters: Arc<Counters>,
     pub frame_max: usize,
+    pub inserts_vlan: bool,
     pub interrupt: Option<OwnedFd>,
 }
 
 impl<C: Chip> IntelQueue<C> {
     pub(crate) fn new(device: Arc<Device<C>>, parts: QueueParts) -> IntelQueue<C> {
-        let QueueParts { index, rx, tx, counters, frame_max, interrupt } = parts;
+        let QueueParts { index, rx, tx, counters, frame_max, inserts_vlan, interrupt } = parts;
         let (link, look_at) = (Link::Down, Instant::ZERO);
-        IntelQueue { device, index, rings: Some((rx, tx)), counters, frame_max, link, look_at, interrupt }
+        IntelQueue {
+            device,
+            index,
+            rings: Some((rx, tx)),
+            counters,
+            frame_max,
+            inserts_vlan,
+            link,
+            look_at,
+            interrupt,
+        }
     }
 
     /// Whether frames can pass, as of the last look.
@@ -88,6 +103,14 @@ impl<C: Chip> IntelQueue<C> {
             self.look_at = now + LINK_PERIOD;
         }
         self.link
+    }
+
+    /// Tags of frames that another port took out, where this device does not put them in.
+    #[cold]
+    fn insert_tags(&self, burst: &mut Burst) {
+        let before = burst.len();
+        burst.retain(insert_tag);
+        self.counters.dropped(DROP_NO_HEADROOM, (before - burst.len()) as u64);
     }
 
     #[cold]
@@ -123,6 +146,9 @@ impl<C: Chip> Queue for IntelQueue<C> {
 
     fn tx_burst(&mut self, now: Instant, burst: &mut Burst) -> usize {
         let given = burst.len();
+        if !self.inserts_vlan && burst.iter().any(|frame| frame.meta().vlan.is_some()) {
+            self.insert_tags(burst);
+        }
         let offered = admit(burst, self.frame_max, &self.counters);
         if !matches!(self.look(now), Link::Up(_)) {
             return self.drop_all(burst, given);
@@ -166,6 +192,20 @@ impl<C: Chip> Queue for IntelQueue<C> {
     fn stats(&self) -> QueueStats {
         self.counters.snapshot()
     }
+}
+
+/// Puts the tag that the frame's metadata has behind its addresses. False when there is no room.
+fn insert_tag(frame: &mut Mbuf) -> bool {
+    let Some(tag) = frame.meta().vlan else { return true };
+    if frame.data().len() < 12 || frame.prepend(4).is_none() {
+        return false;
+    }
+    let data = frame.data_mut();
+    data.copy_within(4..16, 0);
+    data[12..14].copy_from_slice(&[0x81, 0x00]);
+    data[14..16].copy_from_slice(&tag.to_be_bytes());
+    frame.meta_mut().vlan = None;
+    true
 }
 
 impl<C: Chip> Drop for IntelQueue<C> {

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -40,6 +40,8 @@ struct State {
 pub(crate) struct Group {
     file: File,
     number: u32,
+    /// Its devices that are open: the kernel would give out a second file.
+    devices: Mutex<Vec<String>>,
 }
 
 impl Container {
@@ -105,7 +107,7 @@ impl Container {
         if state.space.is_none() {
             state.space = Some(IovaSpace::new(info.as_ref().map(parse_ranges).unwrap_or_default()));
         }
-        let group = Arc::new(Group { file, number });
+        let group = Arc::new(Group { file, number, devices: Mutex::default() });
         state.groups.insert(number, Arc::downgrade(&group));
         Ok(group)
     }
@@ -192,20 +194,31 @@ pub(crate) fn own_memory(len: usize) -> Result<Region, DeviceError> {
 impl Group {
     /// The file of one of its devices.
     pub(crate) fn device(&self, pci: &str) -> Result<OwnedFd, DeviceError> {
-        use std::os::fd::FromRawFd;
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        if devices.iter().any(|device| device == pci) {
+            return Err(DeviceError::Busy { pci: pci.to_owned() });
+        }
         let name = std::ffi::CString::new(pci).expect("a PCI address has no zero byte");
         // SAFETY: the request reads a C string.
         let fd = abi::check(unsafe {
             libc::ioctl(self.file.as_raw_fd(), abi::GROUP_GET_DEVICE_FD, name.as_ptr())
         });
         match fd {
-            // SAFETY: the fd was just made and nothing else owns it.
-            Ok(fd) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+            Ok(fd) => {
+                devices.push(pci.to_owned());
+                // SAFETY: the fd was just made and nothing else owns it.
+                Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+            }
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                 Err(DeviceError::Busy { pci: pci.to_owned() })
             }
             Err(error) => Err(DeviceError::io(format!("opening {pci} in group {}", self.number), error)),
         }
+    }
+
+    /// The device is used no more.
+    pub(crate) fn close(&self, pci: &str) {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner).retain(|device| device != pci);
     }
 }
 

@@ -82,7 +82,7 @@ pub(crate) struct VfioDevice {
     /// The command register as it was found.
     command: u16,
     container: Arc<Container>,
-    _group: Arc<Group>,
+    group: Arc<Group>,
 }
 
 impl VfioDevice {
@@ -101,7 +101,7 @@ impl VfioDevice {
         let container = Container::get()?;
         let group = container.join(number, &pci)?;
         let fd = group.device(&pci)?;
-        let mut device = VfioDevice { pci, fd, config: 0, command: 0, container, _group: group };
+        let mut device = VfioDevice { pci, fd, config: 0, command: 0, container, group };
         device.config = device.region(abi::CONFIG_SPACE)?.offset;
         device.command = device.read_command()?;
         device.write_command(device.command | COMMAND_MEMORY)?;
@@ -219,6 +219,7 @@ impl Drop for VfioDevice {
         let _ = self.write_command(self.command & !COMMAND_BUS_MASTER);
         // What has no reset of its own (function level, or by power) keeps its state; the next to open it resets it by its registers.
         let _ = abi::call_number(self.fd.as_raw_fd(), abi::DEVICE_RESET, 0);
+        self.group.close(&self.pci);
     }
 }
 
