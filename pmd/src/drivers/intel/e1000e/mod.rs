@@ -89,6 +89,7 @@ impl Chip for E1000e {
         let vlan = if setup.strip_vlan { CTRL_VME } else { 0 };
         let control = bar.read(CTRL) & !(CTRL_FORCED | CTRL_PAUSE | CTRL_VME);
         bar.write(CTRL, control | CTRL_SLU | vlan);
+        bar.write(VET, 0x8100);
         bar.write(RXCSUM, RXCSUM_IP | RXCSUM_L4 | RXCSUM_HASH);
         bar.set(RFCTL, RFCTL_EXTENDED);
         let rss = self.rss(setup);
@@ -166,6 +167,8 @@ impl Chip for E1000e {
         bar.set(CTRL_EXT, CTRL_EXT_AUTO_MASK | CTRL_EXT_PENDING_BITS);
         let vectors = (0..queues as u32).map(|queue| (IVAR_VALID | queue) << (4 * queue)).sum();
         bar.write(IVAR, vectors);
+        // Nothing to throttle: each is asked for, once.
+        (0..queues).for_each(|vector| bar.write(EITR + 4 * vector, 0));
         let all = (0..queues).map(|queue| CAUSE_RX_QUEUE << queue).sum();
         bar.write(EIAC, all);
         bar.write(IAM, all);

@@ -27,6 +27,8 @@ pub(crate) const CTRL_EXT: usize = 0x0018;
 pub(crate) const CTRL_EXT_AUTO_MASK: u32 = 1 << 24;
 /// Pending bits as MSI-X wants them.
 pub(crate) const CTRL_EXT_PENDING_BITS: u32 = 1 << 31;
+/// VLAN Ethertype, of the tags that are taken out and put in.
+pub(crate) const VET: usize = 0x0038;
 /// Extended configuration control: who owns the PHY's management interface.
 pub(crate) const EXTCNF_CTRL: usize = 0x0f00;
 pub(crate) const EXTCNF_SOFTWARE_OWNS: u32 = 1 << 5;
@@ -48,6 +50,8 @@ pub(crate) const IVAR: usize = 0x00e4;
 pub(crate) const IVAR_VALID: u32 = 8;
 /// The cause "receive queue 0", and 1 in the bit that follows.
 pub(crate) const CAUSE_RX_QUEUE: u32 = 1 << 20;
+/// Interrupt throttle, a register for each vector.
+pub(crate) const EITR: usize = 0x00e8;
 
 // 10.2.5, receive.
 
