@@ -239,8 +239,13 @@ impl Builder {
         let sockets = Sockets::new(number, keys, ownership, wires.links, limits, addresses)
             .map_err(|source| StartError::Table { sockets_max, source })?;
         let sockets = Arc::new(sockets);
-        let figures =
-            Figures { name: self.name, cores: views, ports: Mutex::new(ports), sockets: sockets.clone() };
+        let figures = Figures {
+            name: self.name,
+            cores: views,
+            ports: Mutex::new(ports),
+            sockets: sockets.clone(),
+            captured: Arc::default(),
+        };
         let mut engine =
             Engine { sockets, commands: wires.commands, figures: Arc::new(figures), exits: Vec::new() };
         let make = Arc::new(Mutex::new(make));

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use arrayvec::ArrayVec;
 use crossbeam_utils::CachePadded;
 use pmd::{BURST, Mbuf, RegionError};
 
+use crate::capture::Tap;
 use crate::flow::{Flow, HashKeys};
 use crate::owner::Ownership;
 use crate::rcu::{self, ReadGuard};
@@ -39,6 +40,8 @@ pub(crate) enum Op {
     Send { from: SocketAddr, to: SocketAddr, payload: Mbuf },
     /// A reader has room for what this core keeps for the socket.
     Flush(SocketId),
+    /// Capture frames, or no more; what was there before is the asker's to free.
+    Capture { tap: Option<Box<Tap>>, reply: mpsc::SyncSender<Option<Box<Tap>>> },
     /// End after this turn.
     Stop,
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use pmd::{BURST, Burst, Instant, Mbuf, Pool, Queue};
 
+use crate::capture::Tap;
 use crate::control::Sockets;
 use crate::handler::Outcome;
 use crate::ledger::CoreCounters;
@@ -33,6 +34,21 @@ pub(crate) struct PortSide {
     pub tx: Burst,
 }
 
+/// Every frame that leaves passes here.
+#[inline]
+fn tx_burst(
+    queue: &mut dyn Queue,
+    tap: &mut Option<Box<Tap>>,
+    port: usize,
+    now: Instant,
+    burst: &mut Burst,
+) -> usize {
+    match tap {
+        None => queue.tx_burst(now, burst),
+        Some(tap) => tap.tx_burst(queue, port, now, burst),
+    }
+}
+
 /// A core's own state, apart from its pool, its reader and its handler.
 pub(crate) struct CoreState {
     pub core: usize,
@@ -51,6 +67,8 @@ pub(crate) struct CoreState {
     pub reserve: usize,
     /// Whether the pool is above its reserve, looked up once a turn.
     pub above_reserve: bool,
+    /// There only while somebody captures.
+    pub tap: Option<Box<Tap>>,
 }
 
 impl CoreState {
@@ -76,6 +94,7 @@ impl CoreState {
             counters,
             reserve: pool_buffers / 4,
             above_reserve: true,
+            tap: None,
         }
     }
 }
@@ -141,21 +160,31 @@ impl<'a> Cx<'a> {
         let sent = stack.send(self.now, from, to, payload, self.pool, out);
         match sent {
             Ok(()) => counters.sent.add(1),
-            Err(reason) => counters.tx_drops[reason as usize].add(1),
+            Err(reason) => {
+                counters.tx_drops[reason as usize].add(1);
+                if let Some(tap) = &mut self.state.tap {
+                    tap.not_sent(self.now, from, to, reason);
+                }
+            }
         }
         sent
     }
 
     /// Sends a complete frame on port `port`: for raw handlers. When the device takes no more, it is dropped by name.
     pub fn send_frame(&mut self, port: usize, frame: Mbuf) {
-        let side = &mut self.state.ports[port];
+        let CoreState { ports, tap, counters, .. } = &mut *self.state;
+        let side = &mut ports[port];
         if side.tx.is_full() {
-            side.queue.tx_burst(self.now, &mut side.tx);
+            tx_burst(&mut *side.queue, tap, port, self.now, &mut side.tx);
         }
-        let counters = &self.state.counters;
         match side.tx.try_push(frame) {
             Ok(()) => counters.sent.add(1),
-            Err(_) => counters.tx_drops[Drop::TransmitFull as usize].add(1),
+            Err(error) => {
+                counters.tx_drops[Drop::TransmitFull as usize].add(1);
+                if let Some(tap) = tap {
+                    tap.frame_not_sent(self.now, port, &error.element(), Drop::TransmitFull);
+                }
+            }
         }
     }
 
@@ -163,13 +192,14 @@ impl<'a> Cx<'a> {
     /// take now waits for room behind what waited before, and beyond a burst is dropped by name.
     #[inline]
     pub fn send_burst(&mut self, port: usize, burst: &mut Burst) {
-        let side = &mut self.state.ports[port];
+        let CoreState { ports, tap, counters, .. } = &mut *self.state;
+        let side = &mut ports[port];
         if !side.tx.is_empty() {
-            side.queue.tx_burst(self.now, &mut side.tx);
+            tx_burst(&mut *side.queue, tap, port, self.now, &mut side.tx);
         }
         if side.tx.is_empty() {
-            let sent = side.queue.tx_burst(self.now, burst);
-            self.state.counters.sent.add(sent as u64);
+            let sent = tx_burst(&mut *side.queue, tap, port, self.now, burst);
+            counters.sent.add(sent as u64);
         }
         for frame in burst.drain(..) {
             self.send_frame(port, frame);
@@ -255,7 +285,7 @@ impl<'a> Cx<'a> {
     /// Moves what the stack wants sent into the devices, as far as they take it.
     #[inline]
     pub(crate) fn flush(&mut self) -> bool {
-        let CoreState { ports, out, .. } = &mut *self.state;
+        let CoreState { ports, out, tap, .. } = &mut *self.state;
         let mut moved = false;
         for (port, side) in ports.iter_mut().enumerate() {
             let waiting = out.frames(port);
@@ -267,7 +297,7 @@ impl<'a> Cx<'a> {
                 if side.tx.is_empty() {
                     break;
                 }
-                let sent = side.queue.tx_burst(self.now, &mut side.tx);
+                let sent = tx_burst(&mut *side.queue, tap, port, self.now, &mut side.tx);
                 moved |= sent > 0;
                 if !side.tx.is_empty() {
                     break;

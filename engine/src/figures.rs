@@ -3,11 +3,12 @@
 //! Cores and drivers write their counters with plain stores and never wait for a reader. A [`Viewer`] does not keep its
 //! engine: a control socket may outlive the engine it shows.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use pmd::{LinkState, PoolHandle, Port, PortStats};
 
+use crate::capture::{Capture, CaptureConfig, CaptureError};
 use crate::control::Sockets;
 use crate::ledger::{CoreCounters, Ledger};
 
@@ -17,6 +18,8 @@ pub(crate) struct Figures {
     pub cores: Vec<CoreView>,
     pub ports: Mutex<Vec<Box<dyn Port>>>,
     pub sockets: Arc<Sockets>,
+    /// Whether somebody captures: one at a time.
+    pub captured: Arc<AtomicBool>,
 }
 
 /// What other threads see of a core.
@@ -80,6 +83,12 @@ impl Viewer {
     /// All figures, now. `None`: the engine is gone.
     pub fn stats(&self) -> Option<EngineStats> {
         self.0.upgrade().map(|figures| figures.read())
+    }
+
+    /// Captures frames until the [`Capture`] is dropped. Not from a polling thread, which would wait for itself.
+    pub fn capture(&self, config: CaptureConfig) -> Result<Capture, CaptureError> {
+        let figures = self.0.upgrade().ok_or(CaptureError::Stopped)?;
+        Capture::start(&figures, config)
     }
 }
 

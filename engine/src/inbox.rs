@@ -103,6 +103,11 @@ fn op_run(cx: &mut Cx<'_>, op: Op) -> bool {
                 cx.notify(socket);
             }
         }
+        Op::Capture { tap, reply } => {
+            let before = std::mem::replace(&mut cx.state.tap, tap);
+            // Fails only if nobody waits for it any more; then it is freed here.
+            let _ = reply.try_send(before);
+        }
         Op::Stop => return true,
     }
     false
@@ -112,7 +117,7 @@ fn take_over<H: Handler>(cx: &mut Cx<'_>, handler: &mut H, handed: HandOver) {
     match handed {
         HandOver::Datagram(datagram) => {
             cx.state.counters.handed_in.add(1);
-            cx.deliver_to_socket(handler, datagram);
+            cx.deliver_late(handler, datagram);
         }
         HandOver::Unreachable(notice) => cx.notice(handler, notice),
         HandOver::Update(update) => {

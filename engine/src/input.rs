@@ -37,6 +37,9 @@ impl Cx<'_> {
         if before == 0 {
             return;
         }
+        if let Some(tap) = &mut self.state.tap {
+            tap.received(self.now, port, burst);
+        }
         let sent = self.state.counters.sent.get();
         handler.raw(self, port, burst);
         let counters = &self.state.counters;
@@ -46,6 +49,9 @@ impl Cx<'_> {
         counters.consumed.add(before - left - delivered);
         if left > 0 {
             counters.drops[Drop::RawUnclaimed as usize].add(left);
+            if let Some(tap) = &mut self.state.tap {
+                tap.unclaimed(self.now, port, burst);
+            }
         }
         burst.clear();
     }
@@ -53,13 +59,45 @@ impl Cx<'_> {
     /// A burst's way, frame by frame: parse, find the owner, find the socket, hand it to the handler.
     #[inline]
     pub(crate) fn input_burst<H: Handler>(&mut self, handler: &mut H, port: usize, burst: &mut Burst) {
+        if self.state.tap.is_some() {
+            return self.input_captured(handler, port, burst);
+        }
         if self.sockets.are_many() {
             return self.input_among_many(handler, port, burst);
         }
         for frame in burst.drain(..) {
-            if let Some(datagram) = self.input(handler, port, frame) {
-                self.deliver_to_socket(handler, datagram);
+            if let Ok(datagram) = self.input(handler, port, frame) {
+                let _ = self.deliver_to_socket(handler, datagram);
             }
+        }
+    }
+
+    /// The same while somebody captures: each frame is copied first, and shown with what became of it.
+    #[cold]
+    fn input_captured<H: Handler>(&mut self, handler: &mut H, port: usize, burst: &mut Burst) {
+        for frame in burst.drain(..) {
+            if let Some(tap) = &mut self.state.tap {
+                tap.begin(self.now, port, &frame);
+            }
+            let outcome = match self.input(handler, port, frame) {
+                Ok(datagram) => self.deliver_to_socket(handler, datagram),
+                Err(outcome) => outcome,
+            };
+            if let Some(tap) = &mut self.state.tap {
+                tap.end(outcome);
+            }
+        }
+    }
+
+    /// Delivers a datagram that another core handed over, or that is our own: whoever captures sees it only if it is dropped.
+    #[inline]
+    pub(crate) fn deliver_late<H: Handler>(&mut self, handler: &mut H, datagram: Datagram) {
+        if let Some(tap) = &mut self.state.tap {
+            tap.begin_datagram(self.now, &datagram);
+        }
+        let outcome = self.deliver_to_socket(handler, datagram);
+        if let Some(tap) = &mut self.state.tap {
+            tap.end_datagram(outcome);
         }
     }
 
@@ -76,18 +114,19 @@ impl Cx<'_> {
         let sockets = self.sockets.lookup_burst(&flows, self.guard);
         sockets.iter().flatten().for_each(|socket| prefetch(*socket));
         for (datagram, socket) in arrived.into_iter().zip(sockets) {
-            self.deliver_to(handler, socket, datagram);
+            let _ = self.deliver_to(handler, socket, datagram);
         }
     }
 
-    /// A frame's datagram, if it has one for this core.
+    /// A frame's datagram, if it has one for this core; else what became of it, which is counted already. Fragments that are held
+    /// and datagrams that went to their owner are `Consumed` here.
     #[inline]
-    fn input<H: Handler>(&mut self, handler: &mut H, port: usize, frame: Mbuf) -> Option<Datagram> {
+    fn input<H: Handler>(&mut self, handler: &mut H, port: usize, frame: Mbuf) -> Result<Datagram, Outcome> {
         let CoreState { stack, out, counters, .. } = &mut *self.state;
         match stack.demux(self.now, port, frame, self.pool, out) {
             Verdict::Datagram(datagram) => {
                 let mine = self.steer(datagram);
-                self.state.counters.at_owner.add(u64::from(mine.is_some()));
+                self.state.counters.at_owner.add(u64::from(mine.is_ok()));
                 return mine;
             }
             Verdict::Consumed => counters.consumed.add(1),
@@ -96,44 +135,57 @@ impl Cx<'_> {
                 counters.consumed.add(1);
                 self.steer_notice(handler, notice);
             }
-            Verdict::Drop(reason, _frame) => counters.dropped(reason),
+            Verdict::Drop(reason, _frame) => {
+                counters.dropped(reason);
+                return Err(Outcome::Dropped(reason));
+            }
         }
-        None
+        Err(Outcome::Consumed)
     }
 
     /// Back if this core owns the flow, as most often; else it goes to the one that does.
     #[inline]
-    fn steer(&mut self, datagram: Datagram) -> Option<Datagram> {
+    fn steer(&mut self, datagram: Datagram) -> Result<Datagram, Outcome> {
         let owner = self.owner(datagram.local, datagram.peer);
         if owner == self.state.core {
-            return Some(datagram);
+            return Ok(datagram);
         }
         match self.hand_over(owner, HandOver::Datagram(datagram)) {
-            Ok(()) => self.state.counters.handed_out.add(1),
-            Err(_) => self.state.counters.dropped(Drop::HandOverFull),
+            Ok(()) => {
+                self.state.counters.handed_out.add(1);
+                Err(Outcome::Consumed)
+            }
+            Err(_) => {
+                self.state.counters.dropped(Drop::HandOverFull);
+                Err(Outcome::Dropped(Drop::HandOverFull))
+            }
         }
-        None
     }
 
     #[inline]
-    pub(crate) fn deliver_to_socket<H: Handler>(&mut self, handler: &mut H, datagram: Datagram) {
+    fn deliver_to_socket<H: Handler>(&mut self, handler: &mut H, datagram: Datagram) -> Outcome {
         let socket = self.sockets.lookup(datagram.local, datagram.peer, self.guard);
-        self.deliver_to(handler, socket, datagram);
+        self.deliver_to(handler, socket, datagram)
     }
 
+    /// The outcome, which is counted already.
     #[inline]
-    fn deliver_to<H: Handler>(&mut self, handler: &mut H, socket: Option<&Socket>, datagram: Datagram) {
-        match socket {
-            Some(socket) => {
-                let outcome = handler.input(self, socket, datagram);
-                self.state.counters.outcome(outcome);
-            }
+    fn deliver_to<H: Handler>(
+        &mut self,
+        handler: &mut H,
+        socket: Option<&Socket>,
+        datagram: Datagram,
+    ) -> Outcome {
+        let outcome = match socket {
+            Some(socket) => handler.input(self, socket, datagram),
             None => {
-                let CoreState { stack, out, counters, .. } = &mut *self.state;
+                let CoreState { stack, out, .. } = &mut *self.state;
                 stack.port_unreachable(self.now, datagram, self.pool, out);
-                counters.outcome(Outcome::Dropped(Drop::NoSocket));
+                Outcome::Dropped(Drop::NoSocket)
             }
-        }
+        };
+        self.state.counters.outcome(outcome);
+        outcome
     }
 
     fn steer_notice<H: Handler>(&mut self, handler: &mut H, notice: Unreachable) {
@@ -167,12 +219,15 @@ impl Cx<'_> {
         for _ in 0..LOCAL_BURST {
             let Some(datagram) = self.state.out.pop_loopback() else { break };
             self.state.counters.received.add(1);
-            if let Some(datagram) = self.steer(datagram) {
-                self.deliver_to_socket(handler, datagram);
+            if let Ok(datagram) = self.steer(datagram) {
+                self.deliver_late(handler, datagram);
             }
         }
         if let Some(tally) = self.state.out.take_tally() {
             self.state.counters.settle(&tally);
+            if let Some(tap) = &mut self.state.tap {
+                tap.settled(&tally);
+            }
         }
         self.state.counters.held.set(self.state.stack.held() as u64);
     }

@@ -18,6 +18,7 @@
 #[doc(hidden)]
 pub mod bench;
 mod builder;
+mod capture;
 mod control;
 mod core;
 mod cx;
@@ -46,6 +47,7 @@ mod wires;
 pub mod wq;
 
 pub use builder::{Builder, CORES_MAX};
+pub use capture::{Capture, CaptureConfig, CaptureError, CapturedFrame, Fate, SNAPLEN_MAX, SNAPLEN_MIN};
 pub use control::{BindError, CommandSender, SocketHandle};
 pub use cx::Cx;
 pub use engine::{Binder, Engine, Report};
