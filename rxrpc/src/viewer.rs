@@ -7,7 +7,7 @@
 use std::sync::{Arc, Weak, mpsc};
 use std::time::{Duration, Instant};
 
-use engine::{CommandSender, EngineStats, Viewer};
+use engine::{Capture, CaptureConfig, CaptureError, CommandSender, EngineStats, Viewer};
 
 use crate::handler::{Inspect, Look, RxCommand};
 use crate::socket::{CallName, CallTable};
@@ -98,6 +98,11 @@ impl RxViewer {
     /// The engine's figures. No core is asked.
     pub fn stats(&self) -> Result<EngineStats, ViewError> {
         self.engine.stats().ok_or(ViewError::Stopped)
+    }
+
+    /// Captures the engine's frames, until the [`Capture`] is dropped.
+    pub fn capture(&self, config: CaptureConfig) -> Result<Capture, CaptureError> {
+        self.engine.capture(config)
     }
 
     /// How many Rx objects a core has, and its counters.

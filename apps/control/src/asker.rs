@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
+use crate::capturing::{CaptureStarted, CaptureWish, CapturedPage};
 use crate::place::{self, PlaceError};
 use crate::protocol::{Answer, Ask, Cursor, Hello, Outcome, Refusal, Request, Rows, VERSION};
 use crate::snapshot::Snapshot;
@@ -167,6 +168,16 @@ impl Asker {
     /// All figures as Prometheus text.
     pub fn metrics(&mut self) -> Result<String, AskError> {
         self.ask(&Request::new(Ask::Metrics))
+    }
+
+    /// Begins to capture: until this connection ends.
+    pub fn capture(&mut self, wish: CaptureWish) -> Result<CaptureStarted, AskError> {
+        self.ask(&Request { capture: Some(wish), ..Request::new(Ask::Capture) })
+    }
+
+    /// What was captured since the last time.
+    pub fn captured(&mut self) -> Result<CapturedPage, AskError> {
+        self.ask(&Request::new(Ask::Captured))
     }
 
     /// A part of a listing: `ask` is `Calls`, `Conns`, `Peers` or `Locals`, and `T` its row.

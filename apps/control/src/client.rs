@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
+use crate::capturing::Capturing;
 use crate::http;
 use crate::protocol::{self, REQUEST_MAX, Refusal, RefusalCode};
 
@@ -36,6 +37,8 @@ pub(crate) struct Client {
     pub moved: Instant,
     /// Nothing more is read: it ends when the answer is written.
     closing: bool,
+    /// What it captures, for as long as it is here.
+    pub capturing: Option<Capturing>,
 }
 
 enum Stream {
@@ -64,7 +67,7 @@ impl Client {
 
     fn new(stream: Stream, kind: Kind, now: Instant) -> Self {
         let (input, output) = (Vec::new(), Vec::new());
-        Client { stream, kind, input, output, written: 0, moved: now, closing: false }
+        Client { stream, kind, input, output, written: 0, moved: now, closing: false, capturing: None }
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
@@ -93,9 +96,9 @@ impl Client {
         self.kind == Kind::Control && self.input.is_empty() && !self.owes()
     }
 
-    /// When it has taken too long.
+    /// When it has taken too long. Who captures costs the cores something, and must keep asking.
     pub fn deadline(&self) -> Option<Instant> {
-        (!self.is_idle()).then_some(self.moved + PATIENCE)
+        (!self.is_idle() || self.capturing.is_some()).then_some(self.moved + PATIENCE)
     }
 
     /// Moves what can be moved. A whole request is the caller's to answer. An error: it is gone.

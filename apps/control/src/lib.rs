@@ -7,13 +7,16 @@
 //!
 //! Everything has a limit: clients, the length of a request, rows of an answer, and the time that a client may take.
 //!
-//! Deliberately absent: commands that change anything. Who may look is decided by the file's mode and the peer's
+//! Deliberately absent: commands that change anything. A capture costs the cores a copy of each frame while it lasts, and ends with
+//! its client ([`CaptureWish`]). Who may look is decided by the file's mode and the peer's
 //! credentials: the same user, or root.
 #![forbid(unsafe_code)]
 
 mod args;
 mod asker;
+mod capturing;
 mod client;
+pub mod filter;
 mod http;
 mod place;
 pub mod prometheus;
@@ -25,6 +28,7 @@ mod sources;
 
 pub use args::{AskArgs, ServeArgs};
 pub use asker::{AskError, Asker};
+pub use capturing::{CaptureStarted, CaptureWish, CapturedPage, FrameFate, FrameRow};
 pub use place::{PlaceError, default_directory};
 pub use server::{Control, ServeError};
 pub use snapshot::Snapshot;

@@ -14,6 +14,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::capturing::CaptureWish;
+
 /// Of this protocol.
 pub const VERSION: u32 = 1;
 /// Bytes of a request, its newline included.
@@ -35,6 +37,9 @@ pub struct Request {
     /// Listings: rows wanted, at most [`ROWS_MAX`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<usize>,
+    /// Of [`Ask::Capture`]: of what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<CaptureWish>,
 }
 
 /// What can be asked for.
@@ -55,6 +60,11 @@ pub enum Ask {
     Top,
     /// The same as Prometheus text, in a string.
     Metrics,
+    /// Begin to capture frames: a [`CaptureStarted`](crate::CaptureStarted). Lasts as long as the connection, and as the client asks
+    /// for what came at least every ten seconds.
+    Capture,
+    /// What came since: a [`CapturedPage`](crate::CapturedPage).
+    Captured,
 }
 
 /// A place in a listing: engine, core, slot of the table. To be given back as it came.
@@ -104,6 +114,8 @@ pub enum RefusalCode {
     NotAllowed,
     /// A core did not answer in time.
     CoreSilent,
+    /// Not now: somebody else captures, or the engine has stopped.
+    Unavailable,
 }
 
 /// A part of a listing.
@@ -139,7 +151,7 @@ impl Refusal {
 impl Request {
     /// A request without options.
     pub fn new(ask: Ask) -> Self {
-        Request { v: VERSION, ask, from: None, rows: None }
+        Request { v: VERSION, ask, from: None, rows: None, capture: None }
     }
 
     /// Understands a line. The version comes first: what else another version has in it is not ours to judge.

@@ -15,6 +15,7 @@ use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Uid, geteuid};
 use rustix::time::Timespec;
 
+use crate::capturing::Capturing;
 use crate::client::{Client, Wish};
 use crate::http;
 use crate::place::{self, PlaceError, SocketFile};
@@ -248,15 +249,15 @@ fn not_allowed(peer: Uid) -> Refusal {
 fn serve(client: &mut Client, sources: &Sources, now: Instant) -> io::Result<()> {
     let answer = match client.work(now)? {
         None => return Ok(()),
-        Some(Wish::Line(line)) => answer(sources, &line),
+        Some(Wish::Line(line)) => answer(sources, &mut client.capturing, &line),
         Some(Wish::Http(request)) => http::respond(&request, || prometheus::text(&sources.snapshot())),
     };
     client.answer(answer, Instant::now())
 }
 
 /// The answer to a line, as a line.
-fn answer(sources: &Sources, line: &[u8]) -> Vec<u8> {
-    let Request { ask, from, rows, .. } = match Request::parse(line) {
+fn answer(sources: &Sources, capturing: &mut Option<Capturing>, line: &[u8]) -> Vec<u8> {
+    let Request { ask, from, rows, capture, .. } = match Request::parse(line) {
         Ok(request) => request,
         Err(refusal) => return protocol::line::<()>(Err(refusal)),
     };
@@ -269,6 +270,19 @@ fn answer(sources: &Sources, line: &[u8]) -> Vec<u8> {
         Ask::Locals => protocol::line(sources.locals(from, rows)),
         Ask::Top => protocol::line(Ok(sources.snapshot())),
         Ask::Metrics => protocol::line(Ok(prometheus::text(&sources.snapshot()))),
+        Ask::Capture => {
+            // One that it has already is over.
+            *capturing = None;
+            let started = sources.capture(&capture.unwrap_or_default());
+            protocol::line(started.map(|started| capturing.insert(started).started()))
+        }
+        Ask::Captured => protocol::line(match capturing {
+            Some(capturing) => Ok(capturing.page()),
+            None => {
+                let message = "nothing is captured on this connection: ask for \"capture\" first";
+                Err(Refusal::new(RefusalCode::BadRequest, message))
+            }
+        }),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use engine::Clock;
 use rxrpc::{PAGE_ROWS, Page, RxViewer, ViewError};
 
+use crate::capturing::{CaptureWish, Capturing};
 use crate::protocol::{Cursor, Hello, ROWS_MAX, Refusal, RefusalCode, Rows};
 use crate::rows::{CallRow, ConnRow, LocalRow, Origin, PeerRow};
 use crate::snapshot::{self, Snapshot};
@@ -73,6 +74,23 @@ impl Sources {
 
     pub(crate) fn locals(&self, from: Cursor, rows: usize) -> Result<Rows<LocalRow>, Refusal> {
         self.rows(from, rows, RxViewer::locals, |at, local| at.local(local))
+    }
+
+    /// Begins to capture on an engine.
+    pub(crate) fn capture(&self, wish: &CaptureWish) -> Result<Capturing, Refusal> {
+        let names = || self.engines.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ");
+        let refuse = |what: String| {
+            Err(Refusal::new(RefusalCode::BadRequest, format!("{what}; choose one of {}", names())))
+        };
+        let source = match (&wish.engine, &*self.engines) {
+            (Some(name), engines) => match engines.iter().find(|source| source.name == *name) {
+                Some(source) => source,
+                None => return refuse(format!("there is no engine {name:?}")),
+            },
+            (None, [only]) => only,
+            (None, engines) => return refuse(format!("there are {} engines", engines.len())),
+        };
+        Capturing::start(&source.name, &source.viewer, wish)
     }
 
     /// Goes from core to core and page to page until there are enough rows. A page is never taken apart, so there may

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use control::protocol::{Ask, Cursor, REQUEST_MAX};
 use control::rows::{CallRow, ConnRow, LocalRow, PeerRow};
-use control::{Asker, Control, Sources};
+use control::{Asker, CaptureWish, Control, FrameFate, Sources};
 use engine::Engine;
 use rxperf::load::LoadConfig;
 use rxperf::{LoadRun, ServiceRun, Verify, Work};
@@ -396,4 +396,74 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
         }
     }
     series
+}
+
+#[test]
+fn a_capture_shows_every_frame_and_ends_with_its_client() {
+    const CALLS: u64 = 500;
+    let mut stage = Stage::new("capture", Some(CALLS), 4);
+    let mut asker = stage.asker();
+    let wish = CaptureWish { engine: Some("server".into()), ..CaptureWish::default() };
+    let started = asker.capture(wish.clone()).unwrap();
+    assert_eq!((started.cores, &*started.ports), (1, &["memory:capture".to_owned()][..]));
+    let before = ledger_of(&mut stage.asker(), "server");
+    stage.load.begin();
+    assert!(stage.load.wait_over(LONG));
+    // Both ends are at rest once nothing more is received.
+    let (mut frames, mut received, until) = (Vec::new(), 0, Instant::now() + LONG);
+    while received < ledger_of(&mut stage.asker(), "server") - before || received == 0 {
+        assert!(Instant::now() < until, "{received} frames came");
+        let page = asker.captured().unwrap();
+        assert_eq!((page.missed, page.over), (vec![vec![0]], false));
+        received += page.frames.iter().filter(|frame| frame.fate != FrameFate::Sent).count() as u64;
+        frames.extend(page.frames);
+    }
+    let port = 7009u16.to_be_bytes();
+    let calls =
+        frames.iter().filter(|frame| frame.fate == FrameFate::Received && frame.bytes[36..38] == port);
+    assert!(calls.count() as u64 >= CALLS, "each call is a packet at the least");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let old = now - frames[0].at_ns;
+    assert!(old < LONG.as_nanos() as u64, "the first frame is {old} ns old");
+
+    let busy = stage.asker().capture(wish.clone()).unwrap_err().to_string();
+    assert!(busy.contains("one at a time"), "{busy}");
+    drop(asker);
+    let mut next = stage.asker();
+    let until = Instant::now() + LONG;
+    while next.capture(wish.clone()).is_err() {
+        assert!(Instant::now() < until, "the capture outlived its client");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(next);
+    stage.end();
+}
+
+/// Frames that an engine has received.
+fn ledger_of(asker: &mut Asker, engine: &str) -> u64 {
+    let top = asker.snapshot().unwrap();
+    let of = top.engines.iter().find(|found| found.engine == engine).unwrap();
+    of.cores.iter().map(|core| core.received).sum()
+}
+
+#[test]
+fn a_capture_that_cannot_be_is_refused_by_name() {
+    let stage = Stage::new("capture-no", Some(1), 1);
+    let wish = || CaptureWish { engine: Some("client".into()), ..CaptureWish::default() };
+    for (wish, names) in [
+        (CaptureWish::default(), "there are 2 engines; choose one of server, client"),
+        (CaptureWish { engine: Some("x".into()), ..wish() }, "no engine \"x\""),
+        (CaptureWish { port: Some("eth0".into()), ..wish() }, "0 or memory:capture-no"),
+        (CaptureWish { filter: Some("port".into()), ..wish() }, "a port is missing"),
+    ] {
+        let error = stage.asker().capture(wish).unwrap_err().to_string();
+        assert!(error.contains(names), "{error}");
+    }
+    let error = stage.asker().captured().unwrap_err().to_string();
+    assert!(error.contains("ask for \"capture\" first"), "{error}");
+    let mut asker = stage.asker();
+    asker.capture(wish()).unwrap();
+    // Whom its client leaves without a word is forgotten; here the engine goes first.
+    stage.end();
+    assert!(asker.captured().is_err());
 }

@@ -25,6 +25,7 @@ enum Command {
     Rxdebug(rxdebug::cli::Args),
     Rx(inspect::rx::Args),
     Top(inspect::top::Args),
+    Capture(capture::cli::Args),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Rxdebug(args) => rxdebug::cli::run(args),
         Command::Rx(args) => inspect::rx::run(args),
         Command::Top(args) => inspect::top::run(args),
+        Command::Capture(args) => capture::cli::run(args),
     }
 }
 
