@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Each box is a namespace. The client can reach the gateway alone; `direct` is a client on the servers' side. With
-//! [`Wire::AfPacket`] the gateway's two interfaces are veth ends; with [`Wire::Tap`] the gateway makes them itself, and
+//! [`Wire::AfPacket`] and [`Wire::AfXdp`] the gateway's two interfaces are veth ends; with [`Wire::Tap`] the gateway makes them itself, and
 //! [`Net::attach`] moves their kernel ends to the client and the bridge.
 
 use std::net::Ipv4Addr;
@@ -21,6 +21,8 @@ use crate::step::Cx;
 pub enum Wire {
     /// `af_packet:` on veth.
     AfPacket,
+    /// `af_xdp:` on veth.
+    AfXdp,
     /// `tap:`.
     Tap,
 }
@@ -73,7 +75,7 @@ impl Net {
             net.join_lan(cx, ns, &format!("s{index}"), &format!("{}/24", server(index)))?;
         }
         net.join_lan(cx, &net.direct, "direct", "10.61.2.3/24")?;
-        if wire == Wire::AfPacket {
+        if wire != Wire::Tap {
             veth(cx, (&net.gateway, "cli0"), (&net.client, "cli0"))?;
             veth(cx, (&net.gateway, "srv0"), (&net.lan, "srv0"))?;
             for name in ["cli0", "srv0"] {
@@ -88,13 +90,14 @@ impl Net {
     pub fn urls(&self) -> (&'static str, &'static str) {
         match self.wire {
             Wire::AfPacket => ("af_packet:cli0", "af_packet:srv0"),
+            Wire::AfXdp => ("af_xdp:cli0", "af_xdp:srv0"),
             Wire::Tap => ("tap:cli0", "tap:srv0"),
         }
     }
 
     /// Once the gateway runs: gives its taps' kernel ends to the client and the bridge. Nothing to do on veth.
     pub fn attach(&self, cx: &Cx<'_>) -> Result {
-        if self.wire == Wire::AfPacket {
+        if self.wire != Wire::Tap {
             return Ok(());
         }
         for (name, to) in [("cli0", &self.client), ("srv0", &self.lan)] {
@@ -107,11 +110,12 @@ impl Net {
         self.finish_kernel_ends(cx)
     }
 
-    /// Where to capture: namespace and interface towards the clients, and towards the servers.
+    /// Where to capture: namespace and interface towards the clients, and towards the servers. What AF_XDP receives and sends is
+    /// seen at the far ends alone.
     pub fn taps(&self) -> [(&Netns, &'static str); 2] {
         match self.wire {
             Wire::AfPacket => [(&self.gateway, "cli0"), (&self.gateway, "srv0")],
-            Wire::Tap => [(&self.client, "cli0"), (&self.lan, "srv0")],
+            Wire::AfXdp | Wire::Tap => [(&self.client, "cli0"), (&self.lan, "srv0")],
         }
     }
 

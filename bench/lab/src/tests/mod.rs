@@ -4,6 +4,7 @@ use crate::step::Step;
 
 mod backends;
 mod demo;
+mod drivers;
 mod fuzz;
 mod intel;
 mod openafs;
@@ -20,6 +21,9 @@ pub const ALL: &[Step] = &[
         .about("`cargo test --workspace` passes as an ordinary user, without any peer"),
     Step::new("privileged", 15, workspace::privileged).about(
         "drivers on real Linux interfaces pass the suite that all drivers pass, in namespaces of their own",
+    ),
+    Step::new("drivers/af_xdp", 15, drivers::af_xdp).about(
+        "AF_XDP on veth, native and SKB: the suite of all drivers, steering beside the kernel, kill -9, taken without privileges",
     ),
     Step::new("rcu/rows", 25, rcu::rows::rows)
         .about("the test of every row of bench/lab/rows/ROWS.md passes; `cargo lab models --mutants` breaks each"),
@@ -39,12 +43,13 @@ pub const ALL: &[Step] = &[
         "a running demo is asked for all listings, top and metrics: they agree with its own report; strangers are refused",
     ),
     Step::new("ping", 4, ping::ping)
-        .about("ping and ping -6 are answered, 1000 of 1000, whole and in fragments, on veth and tap"),
+        .about("ping and ping -6 are answered, 1000 of 1000, whole and in fragments, on veth (AF_PACKET, AF_XDP) and tap"),
     Step::new("openafs/peers", 3, openafs::peers)
         .about("without us: two copies of one cell answer the whole script alike, and tshark finds nothing"),
     Step::new("openafs/af_packet", 4, openafs::af_packet).about(
         "through the gateway on veth: vos and pts print what they print without it; every packet in order",
     ),
+    Step::new("openafs/af_xdp", 4, openafs::af_xdp).about("the same on veth through AF_XDP"),
     Step::new("openafs/tap", 4, openafs::tap).about("the same on tap"),
     Step::new("openafs/sim", 6, openafs::sim)
         .about("the same with 2 % lost, 1 % doubled, 5 % reordered on the clients' side"),

@@ -15,6 +15,11 @@ pub fn af_packet(cx: &Cx<'_>) -> Result {
     through_the_gateway(cx, Wire::AfPacket, "")
 }
 
+/// Over `af_xdp:` on veth.
+pub fn af_xdp(cx: &Cx<'_>) -> Result {
+    through_the_gateway(cx, Wire::AfXdp, "")
+}
+
 /// Over `tap:`.
 pub fn tap(cx: &Cx<'_>) -> Result {
     through_the_gateway(cx, Wire::Tap, "")

@@ -12,7 +12,7 @@ const SIZES: [(&str, [usize; 4]); 2] = [("-4", [56, 1472, 1473, 8000]), ("-6", [
 
 /// A thousand of each are answered, every one.
 pub fn ping(cx: &Cx<'_>) -> Result {
-    for wire in [Wire::AfPacket, Wire::Tap] {
+    for wire in [Wire::AfPacket, Wire::AfXdp, Wire::Tap] {
         let net = Net::build(cx, wire, 1)?;
         // The server's namespace has nobody on these ports; echoes need no backend.
         let gateway = Gateway::launch(cx, &net, &Plan::openafs(&[server(0)]))?;

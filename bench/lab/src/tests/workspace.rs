@@ -45,12 +45,16 @@ fn as_nobody(cx: &Cx<'_>) -> Result<Cmd> {
 
 /// Tests of drivers on real Linux interfaces, in namespaces that hold nothing but loopback.
 pub fn privileged(cx: &Cx<'_>) -> Result {
+    run_privileged(cx, |name| name.ends_with("_privileged"))
+}
+
+/// The test programs of pmd that need privileges and whose names are `wanted`, each in namespaces of its own.
+pub fn run_privileged(cx: &Cx<'_>, wanted: impl Fn(&str) -> bool) -> Result {
     let build = ["test", "--locked", "--package", "pmd", "--features", "privileged-tests", "--no-run"];
     let built = cargo(cx).args(build).arg("--message-format=json").quiet().limit(LIMIT).ok(cx)?;
     let programs = test_programs(&built.stdout)?;
-    let privileged = programs.iter().filter(|(name, _)| name.ends_with("_privileged"));
     let mut passed = 0;
-    for (name, program) in privileged {
+    for (name, program) in programs.iter().filter(|(name, _)| wanted(name)) {
         let alone = Cmd::new(program).arg("--test-threads=1").cwd(&cx.host.root);
         let alone = alone.under(["unshare", "--net", "--mount", "--"]).limit(Duration::from_secs(180));
         let count = count_passed(&alone.ok(cx)?.stdout);
