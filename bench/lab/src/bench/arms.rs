@@ -58,6 +58,11 @@ pub fn afs_rxperf(cx: &Cx<'_>) -> Result<PathBuf> {
     compile(cx, "afs_rxperf", &["-march=native".into()], &["-lafsrpc".into(), "-lpthread".into()])
 }
 
+/// An anchor in C that needs no library.
+pub fn plain(cx: &Cx<'_>, name: &str) -> Result<PathBuf> {
+    compile(cx, name, &["-march=native".into()], &[])
+}
+
 fn compile(cx: &Cx<'_>, name: &str, flags: &[String], libraries: &[String]) -> Result<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../arms").join(name).with_extension("c");
     let program = cx.dir.join(name);

@@ -63,6 +63,12 @@ pub const ALL: &[Bench] = &[
         run: memory::forward,
     },
     Bench {
+        name: "drivers/af_xdp",
+        about: "AF_XDP on veth: forwarding, one way, round trips; against testpmd net_af_xdp, a bare C loop, kernel UDP",
+        minutes: 20,
+        run: drivers::af_xdp,
+    },
+    Bench {
         name: "rcu",
         about: "reads, grace periods, dispatch to sockets, lookups; against liburcu, DPDK, crossbeam, locks and counts",
         minutes: 20,
