@@ -10,7 +10,7 @@ use std::time::{Duration, Instant as Wall};
 use pmd::{Burst, Clock, LinkState, Mbuf, OpenOptions, Pool, PoolConfig, Port, Queue};
 
 /// How long to wait for a peer, and for the next frame.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Ethertype for local experiments (IEEE 802).
 const ETHERTYPE: [u8; 2] = [0x88, 0xb5];
 

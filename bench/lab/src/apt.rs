@@ -34,6 +34,7 @@ pub const FOR_TESTS: &[Package] = &[
     package("iputils-ping", "ping and ping -6 against our stack"),
     package("valgrind", "counts the instructions that receiving executes"),
     package("xz-utils", "unpacks the modules of the guests' kernel"),
+    package("dpdk-dev", "dpdk-testpmd: the other process of memif"),
     package("binutils", "nm and objdump: which instructions these are"),
 ];
 

@@ -4,7 +4,7 @@
 //! round. It judges the median of those ratios, never a figure by itself. Deliberately absent: averages, and figures
 //! carried over from another run or another machine.
 
-mod arms;
+pub mod arms;
 mod busy;
 mod compare;
 mod drivers;

@@ -25,6 +25,9 @@ pub const ALL: &[Step] = &[
     Step::new("drivers/af_xdp", 15, drivers::af_xdp).about(
         "AF_XDP on veth, native and SKB: the suite of all drivers, steering beside the kernel, kill -9, taken without privileges",
     ),
+    Step::new("drivers/memif", 5, drivers::memif).about(
+        "through dpdk-testpmd's net_memif, in both roles: every frame returns whole and in order, also after it was killed",
+    ),
     Step::new("rcu/rows", 25, rcu::rows::rows)
         .about("the test of every row of bench/lab/rows/ROWS.md passes; `cargo lab models --mutants` breaks each"),
     Step::new("rcu/compile-fail", 16, rcu::tests::compile_fail)

@@ -1,7 +1,8 @@
 //! The control thread: one for all memif interfaces of the process, alive while there is any.
 //!
-//! It listens, connects, speaks with peers, and takes connections down. A client whose server is not there tries again ten times a second;
-//! a peer that does not finish the handshake in two seconds is dropped. Nothing here ever waits for a peer. Ports are opened and
+//! It listens, connects, speaks with peers, and takes connections down. A client whose server is not there tries again ten times a second,
+//! and once a second when the server told it to go; it waits for an answer as long as the server lives. A client that does not finish the
+//! handshake in two seconds is dropped. Nothing here ever waits for a peer. Ports are opened and
 //! closed under the same lock; queues never take it.
 
 use std::io;
@@ -23,6 +24,11 @@ const PENDING_MAX: usize = 32;
 const MESSAGES_MAX: usize = 64;
 const HANDSHAKE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(100);
+/// After DISCONNECT. DPDK's server says it when its port is closed, and crashes when it is called within the next moments.
+const RETRY_TOLD: Duration = Duration::from_secs(1);
+/// Why it ended, when nothing is to be said to the peer: it is gone, or said DISCONNECT itself.
+const GONE: Refusal = "the peer is gone";
+const TOLD: Refusal = "the peer disconnected";
 
 /// Why an interface could not be opened.
 pub(super) enum JoinError {
@@ -116,7 +122,7 @@ impl Control {
         const WHY: Refusal = "interface closed";
         let fading = &mut self.fading;
         if let Some(at) = self.clients.iter().position(|client| Arc::ptr_eq(&client.interface, interface)) {
-            self.clients.swap_remove(at).end(Some(WHY), fading);
+            self.clients.swap_remove(at).end(WHY, fading);
         }
         self.listeners.retain_mut(|listener| {
             let before = listener.interfaces.len();
@@ -125,7 +131,7 @@ impl Control {
                 let (gone, stay) =
                     std::mem::take(&mut listener.peers).into_iter().partition(|peer| peer.is_of(interface));
                 listener.peers = stay;
-                gone.into_iter().for_each(|peer: Peer| peer.end(Some(WHY), fading));
+                gone.into_iter().for_each(|peer: Peer| peer.end(WHY, fading));
             }
             if listener.interfaces.is_empty() {
                 socket::unlink(&listener.address);
@@ -211,7 +217,7 @@ impl Live {
     /// Said by a peer that is connected.
     fn input(&self, message: &Message) -> Result<(), Refusal> {
         match message {
-            Message::Disconnect { .. } => Err(""),
+            Message::Disconnect { .. } => Err(TOLD),
             _ => Err("Unexpected message"),
         }
     }
@@ -222,8 +228,7 @@ impl Live {
 }
 
 fn refuse(socket: &OwnedFd, why: Refusal) {
-    // Nothing is said to a peer that is gone or has said goodbye.
-    if !why.is_empty() {
+    if ![GONE, TOLD].contains(&why) {
         socket::send(socket, &Message::Disconnect { reason: why.into() }, None);
     }
 }
@@ -268,7 +273,7 @@ impl Listener {
         for mut peer in std::mem::take(&mut self.peers) {
             match peer.look(&self.interfaces, now) {
                 Ok(()) => self.peers.push(peer),
-                Err(why) => peer.end(Some(why), fading),
+                Err(why) => peer.end(why, fading),
             }
         }
     }
@@ -283,8 +288,8 @@ impl Peer {
         }
     }
 
-    fn end(self, why: Option<Refusal>, fading: &mut Vec<Arc<Memory>>) {
-        refuse(&self.socket, why.unwrap_or_default());
+    fn end(self, why: Refusal, fading: &mut Vec<Arc<Memory>>) {
+        refuse(&self.socket, why);
         if let Stage::Live(live) = self.stage {
             live.end(fading);
         }
@@ -295,12 +300,12 @@ impl Peer {
             match socket::receive(&self.socket) {
                 Received::Nothing => break,
                 _ if turn == MESSAGES_MAX => return Err("too many messages at once"),
-                Received::Closed => return Err(""),
+                Received::Closed => return Err(GONE),
                 Received::Garbage => return Err("Unknown message type or size"),
                 Received::Message(message, fd) => {
                     let answer = self.input(interfaces, message, fd)?;
                     if !socket::send(&self.socket, &answer, None) {
-                        return Err("");
+                        return Err(GONE);
                     }
                 }
             }
@@ -354,9 +359,9 @@ struct Client {
     talk: Option<Talk>,
 }
 
+/// Without a deadline: DPDK's server panics when a client that it was slow to accept has given up meanwhile.
 struct Talk {
     socket: OwnedFd,
-    deadline: Option<Instant>,
     stage: ClientStage,
 }
 
@@ -373,7 +378,7 @@ impl Client {
 
     fn due(&self) -> Option<Instant> {
         match &self.talk {
-            Some(talk) => talk.deadline,
+            Some(_) => None,
             None => (!self.interface.queues().is_empty()).then_some(self.retry),
         }
     }
@@ -383,46 +388,46 @@ impl Client {
             self.retry = now + RETRY;
             let stage = ClientStage::Shaking(Some(ClientSide::Expecting(self.interface.clone())));
             if let Ok(socket) = socket::connect(&self.interface.config.address).and_then(listen_to) {
-                self.talk = Some(Talk { socket, deadline: Some(now + HANDSHAKE), stage });
+                self.talk = Some(Talk { socket, stage });
             }
         }
         if let Some(talk) = &mut self.talk
-            && let Err(why) = talk.look(now)
+            && let Err(why) = talk.look()
         {
-            self.hang_up(Some(why), fading);
-            self.retry = now + RETRY;
+            self.hang_up(why, fading);
+            self.retry = now + if why == TOLD { RETRY_TOLD } else { RETRY };
         }
     }
 
-    fn hang_up(&mut self, why: Option<Refusal>, fading: &mut Vec<Arc<Memory>>) {
+    fn hang_up(&mut self, why: Refusal, fading: &mut Vec<Arc<Memory>>) {
         if let Some(talk) = self.talk.take() {
-            refuse(&talk.socket, why.unwrap_or_default());
+            refuse(&talk.socket, why);
             if let ClientStage::Live(live) = talk.stage {
                 live.end(fading);
             }
         }
     }
 
-    fn end(mut self, why: Option<Refusal>, fading: &mut Vec<Arc<Memory>>) {
+    fn end(mut self, why: Refusal, fading: &mut Vec<Arc<Memory>>) {
         self.hang_up(why, fading);
     }
 }
 
 impl Talk {
-    fn look(&mut self, now: Instant) -> Result<(), Refusal> {
+    fn look(&mut self) -> Result<(), Refusal> {
         for turn in 0.. {
             match socket::receive(&self.socket) {
                 Received::Nothing => break,
                 _ if turn == MESSAGES_MAX => return Err("too many messages at once"),
-                Received::Closed => return Err(""),
+                Received::Closed => return Err(GONE),
                 Received::Garbage => return Err("Unknown message type or size"),
                 Received::Message(message, _fd) => self.input(message)?,
             }
         }
-        if let ClientStage::Live(live) = &self.stage {
-            live.check()?;
+        match &self.stage {
+            ClientStage::Live(live) => live.check(),
+            ClientStage::Shaking(_) => Ok(()),
         }
-        if self.deadline.is_some_and(|deadline| now > deadline) { Err("too slow") } else { Ok(()) }
     }
 
     fn input(&mut self, message: Message) -> Result<(), Refusal> {
@@ -431,7 +436,7 @@ impl Talk {
             ClientStage::Shaking(side) => side.take(),
         };
         if let Message::Disconnect { .. } = message {
-            return Err("");
+            return Err(TOLD);
         }
         let (next, progress) = side.ok_or("Unexpected message")?.input(message)?;
         match progress {
@@ -439,12 +444,11 @@ impl Talk {
                 self.stage = ClientStage::Shaking(next);
                 let fd = fd.as_ref().map(AsRawFd::as_raw_fd);
                 if !socket::send(&self.socket, &message, fd) {
-                    return Err("");
+                    return Err(GONE);
                 }
             }
             Progress::Connected(interface, connection) => {
                 self.stage = ClientStage::Live(Live::begin(interface, None, connection)?);
-                self.deadline = None;
             }
         }
         Ok(())

@@ -114,7 +114,7 @@ pub(super) enum Link {
 }
 
 impl Link {
-    fn start(&self) {
+    pub(super) fn start(&self) {
         match self {
             Link::Client(receiver, _) => receiver.start(),
             Link::Server(receiver, _) => receiver.start(),

@@ -19,6 +19,8 @@ mod bell;
 mod control;
 mod copy;
 mod handshake;
+#[cfg(test)]
+mod hostile;
 mod interface;
 mod memory;
 mod message;

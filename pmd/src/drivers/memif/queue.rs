@@ -64,8 +64,8 @@ impl Queue for MemifQueue {
     fn rx_burst(&mut self, _now: Instant, pool: &mut Pool, burst: &mut Burst) -> usize {
         self.update();
         let received = match self.link.as_deref_mut() {
-            Some(Some(Link::Client(receiver, _))) => receiver.burst(pool, burst, &self.counters),
-            Some(Some(Link::Server(receiver, _))) => receiver.burst(pool, burst, &self.counters),
+            Some(Some(Link::Client(receiver, _))) => receiver.burst(pool, burst, &self.counters, self.index),
+            Some(Some(Link::Server(receiver, _))) => receiver.burst(pool, burst, &self.counters, self.index),
             _ => return 0,
         };
         match received {

@@ -74,13 +74,14 @@ impl<S: Slots> Receiver<S> {
         self.ring.flags().store(FLAG_MASK_INT, Ordering::Relaxed);
     }
 
-    /// Appends frames to `burst`. A frame that finds no buffer waits, unless it needs several.
+    /// Appends frames to `burst`, as received on `queue`. A frame that finds no buffer waits, unless it needs several.
     #[inline]
     pub(super) fn burst(
         &mut self,
         pool: &mut Pool,
         burst: &mut Burst,
         counters: &Counters,
+        queue: u16,
     ) -> Result<usize, Broken> {
         let waiting = self.waiting()?;
         let before = burst.len();
@@ -101,13 +102,17 @@ impl<S: Slots> Receiver<S> {
                 Some(from) if desc.flags & DESC_NEXT == 0 && (FRAME_MIN..=DATA_ROOM).contains(&len) => {
                     // SAFETY: `source` found `len` bytes; a fresh buffer has room for DATA_ROOM, and is not in shared memory.
                     unsafe { copy(from.as_ptr(), burst[good].set_fresh_len(len), len) };
+                    burst[good].meta_mut().queue = queue;
                     self.take(desc);
                     (good, bytes) = (good + 1, bytes + len);
                 }
                 _ => {
                     let first = self.next;
                     match self.join(desc, end, &mut burst[good], pool) {
-                        Ok(len) => (good, bytes) = (good + 1, bytes + len),
+                        Ok(len) => {
+                            burst[good].meta_mut().queue = queue;
+                            (good, bytes) = (good + 1, bytes + len);
+                        }
                         Err(why) => {
                             burst[good].truncate(0);
                             drop_one(counters, why);

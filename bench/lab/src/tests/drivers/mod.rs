@@ -1,5 +1,9 @@
 //! Drivers beside real peers, and on interfaces that take privileges: a step `drivers/NAME` each.
 
+mod memif;
+
+pub use memif::memif;
+
 use super::workspace::run_privileged;
 use crate::fault::Result;
 use crate::step::Cx;
