@@ -36,15 +36,19 @@ pub const FOR_TESTS: &[Package] = &[
     package("xz-utils", "unpacks the modules of the guests' kernel"),
     package("dpdk-dev", "dpdk-testpmd: the other process of memif"),
     package("binutils", "nm and objdump: which instructions these are"),
+    package(
+        "libdpdk-dev",
+        "DPDK, for the feature `dpdk`; rte_ring and rte_mempool: the anchor of the buffer cycle",
+    ),
+    package("libclang-dev", "bindgen reads DPDK's headers with it"),
+    package("pkg-config", "finds libdpdk and liburcu"),
 ];
 
 /// What `cargo lab bench` needs besides.
 pub const FOR_BENCHES: &[Package] = &[
     package("libopenafs-dev", "OpenAFS's Rx library: the anchor of the rxperf bench"),
-    package("libdpdk-dev", "rte_ring and rte_mempool: the anchor of the buffer cycle"),
     package("dpdk-dev", "dpdk-testpmd: the anchor of forwarding"),
     package("liburcu-dev", "liburcu's quiescent-state flavour: the anchor of the rcu bench"),
-    package("pkg-config", "finds libdpdk and liburcu"),
 ];
 
 /// Installs what is missing, saying what and why. Nothing to do: says nothing and needs no root.

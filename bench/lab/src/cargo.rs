@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::fault::{Fault, Result, ensure};
+use crate::fault::{Context, Fault, Result, ensure};
 use crate::proc::Cmd;
 use crate::step::Cx;
 
@@ -21,6 +21,16 @@ pub fn cargo(cx: &Cx<'_>) -> Cmd {
 pub fn build_rxline(cx: &Cx<'_>) -> Result<PathBuf> {
     cargo(cx).args(["build", "--release", "--locked", "--package", "rxline"]).run_to_log(cx)?;
     Ok(cx.host.rxline())
+}
+
+/// The same with DPDK, beside the one without.
+pub fn build_rxline_dpdk(cx: &Cx<'_>) -> Result<PathBuf> {
+    let build = ["build", "--release", "--locked", "--package", "rxline", "--features", "dpdk"];
+    cargo(cx).args(build).run_to_log(cx)?;
+    let kept = cx.dir.join("rxline");
+    let built = cx.host.rxline();
+    std::fs::copy(&built, &kept).context(|| format!("copy {}", built.display()))?;
+    Ok(kept)
 }
 
 /// The programs that `cargo test` made, by the name of their target.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::cargo::build_rxline;
+use crate::cargo::{build_rxline, build_rxline_dpdk};
 use crate::fault::{Context, Fault, Result, ensure};
 use crate::figures::Figures;
-use crate::net::{BACK, FRONT, FRONT6, Net};
+use crate::net::{BACK, FRONT, FRONT6, Net, Wire};
 use crate::openafs::{PROTECTION, VLDB};
 use crate::proc::Running;
 use crate::step::Cx;
@@ -86,7 +86,10 @@ impl Gateway {
 
     /// The same, without waiting for backends.
     pub fn launch(cx: &Cx<'_>, net: &Net, plan: &Plan) -> Result<Gateway> {
-        let rxline = build_rxline(cx)?;
+        let rxline = match net.wire {
+            Wire::Dpdk => build_rxline_dpdk(cx)?,
+            _ => build_rxline(cx)?,
+        };
         let path = cx.dir.join("gateway.toml");
         fs::write(&path, plan.config(net)).context(|| format!("write {}", path.display()))?;
         let command = net.gateway.cmd(rxline).arg("gateway").arg("--config").arg(&path).arg("--json");

@@ -17,6 +17,7 @@ mod frames;
 mod gateway;
 mod guest;
 mod host;
+mod hugepages;
 mod log;
 mod models;
 mod mutants;

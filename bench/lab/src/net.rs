@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Each box is a namespace. The client can reach the gateway alone; `direct` is a client on the servers' side. With
-//! [`Wire::AfPacket`] and [`Wire::AfXdp`] the gateway's two interfaces are veth ends; with [`Wire::Tap`] the gateway makes them itself, and
+//! [`Wire::AfPacket`], [`Wire::AfXdp`] and [`Wire::Dpdk`] the gateway's two interfaces are veth ends; with [`Wire::Tap`] the gateway makes
+//! them itself, and
 //! [`Net::attach`] moves their kernel ends to the client and the bridge.
 
 use std::net::Ipv4Addr;
@@ -23,6 +24,8 @@ pub enum Wire {
     AfPacket,
     /// `af_xdp:` on veth.
     AfXdp,
+    /// `dpdk:net_af_packet` on veth.
+    Dpdk,
     /// `tap:`.
     Tap,
 }
@@ -91,6 +94,7 @@ impl Net {
         match self.wire {
             Wire::AfPacket => ("af_packet:cli0", "af_packet:srv0"),
             Wire::AfXdp => ("af_xdp:cli0", "af_xdp:srv0"),
+            Wire::Dpdk => ("dpdk:net_af_packet0,iface=cli0", "dpdk:net_af_packet1,iface=srv0"),
             Wire::Tap => ("tap:cli0", "tap:srv0"),
         }
     }
@@ -114,7 +118,7 @@ impl Net {
     /// seen at the far ends alone.
     pub fn taps(&self) -> [(&Netns, &'static str); 2] {
         match self.wire {
-            Wire::AfPacket => [(&self.gateway, "cli0"), (&self.gateway, "srv0")],
+            Wire::AfPacket | Wire::Dpdk => [(&self.gateway, "cli0"), (&self.gateway, "srv0")],
             Wire::AfXdp | Wire::Tap => [(&self.client, "cli0"), (&self.lan, "srv0")],
         }
     }

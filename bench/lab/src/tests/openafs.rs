@@ -25,6 +25,11 @@ pub fn tap(cx: &Cx<'_>) -> Result {
     through_the_gateway(cx, Wire::Tap, "")
 }
 
+/// Over `dpdk:net_af_packet` on veth.
+pub fn dpdk(cx: &Cx<'_>) -> Result {
+    through_the_gateway(cx, Wire::Dpdk, "")
+}
+
 /// With a bad line towards the clients: both directions lose 2 %, double 1 % and reorder 5 %.
 pub fn sim(cx: &Cx<'_>) -> Result {
     through_the_gateway(cx, Wire::AfPacket, "sim:seed=7,loss=0.02,dup=0.01,reorder=0.05@")

@@ -56,7 +56,8 @@ pub(super) struct Device {
     /// Receives RTE_ETH_EVENT_INTR_RMV.
     watched: bool,
     plugged: bool,
-    started: bool,
+    /// Written under the lock of `Eal`.
+    started: AtomicBool,
     /// Pools that it may hold buffers of.
     pub pools: Vec<Arc<Mempool>>,
     pub mtu: usize,
@@ -126,7 +127,7 @@ impl Device {
             gone: Box::new(AtomicBool::new(false)),
             watched: false,
             plugged: true,
-            started: false,
+            started: AtomicBool::new(false),
             pools: Vec::new(),
             mtu: 0,
         };
@@ -251,7 +252,7 @@ impl Device {
         unsafe {
             let error = sys::rte_eth_dev_start(self.port);
             self.must(error, "starting the device")?;
-            self.started = true;
+            self.started.store(true, Ordering::Relaxed);
             if start.promiscuous {
                 let error = sys::rte_eth_promiscuous_enable(self.port);
                 self.must(error, "receiving frames to any address (promisc=1)")?;
@@ -392,15 +393,21 @@ impl Device {
         Some(Rss { key, table, udp_ports: conf.rss_hf & sys::RXL_RSS_UDP == sys::RXL_RSS_UDP })
     }
 
+    /// Stops it, so that every buffer that it held goes home. The lock of `Eal` is held.
+    fn halt(&self) {
+        if self.started.swap(false, Ordering::Relaxed) {
+            self.drain();
+            // SAFETY: started, and no queue of ours polls it any more. What a device that was pulled out says to it changes nothing.
+            unsafe { sys::rte_eth_dev_stop(self.port) };
+        }
+    }
+
     /// Stops, closes and unplugs it, and lets go of its pools.
     fn unplug(&mut self, eal: &mut Eal) {
         // SAFETY: no queue of ours polls it any more: they hold the device, and it is being dropped. Each call is in the state that it
         // wants; errors (of a device that was pulled out) leave nothing to be done.
         unsafe {
-            if self.started {
-                self.drain();
-                sys::rte_eth_dev_stop(self.port);
-            }
+            self.halt();
             if self.watched {
                 let event = sys::rte_eth_event_type_RTE_ETH_EVENT_INTR_RMV;
                 let on_removal = self.gone.as_ptr().cast::<c_void>();
@@ -447,6 +454,16 @@ impl Drop for Device {
         if self.plugged {
             self.unplug(&mut eal::lock());
         }
+    }
+}
+
+/// A device whose queues are open: it is stopped with the last of them, though the port may stay.
+pub(super) struct Running(pub Arc<Device>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _eal = eal::lock();
+        self.0.halt();
     }
 }
 

@@ -40,7 +40,7 @@ use crate::port::{
 use crate::rss::{RSS_KEY_LEN, Rss};
 use crate::url::Url;
 
-use device::{Device, Start};
+use device::{Device, Running, Start};
 use queue::DpdkQueue;
 use stats::Details;
 
@@ -133,10 +133,11 @@ impl Port for DpdkPort {
         let abilities = device.start(&mut eal, &Start { pools, rss_key, promiscuous, ring })?;
         drop(eal);
         self.once.done();
+        let running = Arc::new(Running(self.device.clone()));
         let queue = |index: usize| {
             let counters = Counters::new(queue::DROPS);
             self.counters.push(counters.clone());
-            let queue = DpdkQueue::new(self.device.clone(), counters, index as u16, abilities);
+            let queue = DpdkQueue::new(running.clone(), counters, index as u16, abilities);
             Box::new(queue) as Box<dyn Queue>
         };
         Ok((0..pools.len()).map(queue).collect())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dpdk_sys as sys;
 
 use super::super::{DROP_OVERSIZE, DROP_RUNT, FRAME_OVERHEAD, admit};
-use super::device::{Abilities, Device};
+use super::device::{Abilities, Device, Running};
 use super::eal;
 use super::frame;
 use super::mempool::Mempool;
@@ -28,6 +28,8 @@ pub(super) const DROPS: &[&str] =
 /// One receive and one transmit queue of the device.
 pub(super) struct DpdkQueue {
     device: Arc<Device>,
+    /// Dropped after `device` was last used here.
+    _running: Arc<Running>,
     counters: Arc<Counters>,
     /// The pool that it is polled with.
     pool: Arc<Mempool>,
@@ -44,14 +46,15 @@ unsafe impl Send for DpdkQueue {}
 
 impl DpdkQueue {
     pub(super) fn new(
-        device: Arc<Device>,
+        running: Arc<Running>,
         counters: Arc<Counters>,
         index: u16,
         abilities: Abilities,
     ) -> DpdkQueue {
+        let device = running.0.clone();
         let pool = device.pools[usize::from(index)].clone();
         let (last, port, frame_max) = (Arc::as_ptr(&pool), device.port, device.mtu + FRAME_OVERHEAD);
-        DpdkQueue { device, counters, pool, last, port, index, frame_max, abilities }
+        DpdkQueue { device, _running: running, counters, pool, last, port, index, frame_max, abilities }
     }
 
     /// Makes a received frame ours. `None`: it is dropped, and counted.

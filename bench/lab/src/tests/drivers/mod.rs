@@ -1,7 +1,9 @@
 //! Drivers beside real peers, and on interfaces that take privileges: a step `drivers/NAME` each.
 
+mod dpdk;
 mod memif;
 
+pub use dpdk::{dpdk, processes as dpdk_processes};
 pub use memif::memif;
 
 use super::workspace::run_privileged;
