@@ -226,8 +226,18 @@ impl Home {
 /// `header` is a buffer of a live home that the caller owns, with `next` null and `segments` 1; the caller forgets it.
 #[inline]
 pub(crate) unsafe fn give_back(header: NonNull<Header>) {
+    // SAFETY: the buffer is the caller's.
+    unsafe { give_back_to((*header.as_ptr()).home, header) };
+}
+
+/// The same for whoever knows the home already.
+///
+/// # Safety
+/// As for `give_back`, and `home` is what the header says.
+#[inline]
+pub(crate) unsafe fn give_back_to(home: *const Home, header: NonNull<Header>) {
     // SAFETY: a home outlives its buffers, and this buffer is not home yet.
-    let home = unsafe { &*(*header.as_ptr()).home };
+    let home = unsafe { &*home };
     let owner = home.owner.load(Ordering::Relaxed);
     if owner == core_slot::token() {
         home.free.push(header);

@@ -28,6 +28,8 @@ const OBJECT_HEADER: usize = 64;
 
 /// A pool that DPDK knows.
 pub(super) struct Mempool {
+    /// The home of `handle`.
+    home: *const Home,
     /// Keeps the memory mapped.
     handle: PoolHandle,
     raw: NonNull<rte_mempool>,
@@ -49,7 +51,7 @@ enum Iova {
 
 impl Mempool {
     pub(super) fn home(&self) -> *const Home {
-        std::ptr::from_ref(self.handle.home())
+        self.home
     }
 
     pub(super) fn raw(&self) -> *mut rte_mempool {
@@ -64,7 +66,7 @@ impl Mempool {
     ///
     /// # Safety
     /// It is a buffer of this pool that the caller owns.
-    #[inline]
+    #[inline(always)]
     pub(super) unsafe fn lend(&self, header: *mut Header) {
         // SAFETY: the buffer is the caller's.
         let header = unsafe { &mut *header };
@@ -137,7 +139,7 @@ impl Eal {
             unsafe { dpdk_sys::rte_extmem_unregister(base.cast(), len) };
             return Err(refused("making a mempool of"));
         };
-        let pool = Mempool { handle: handle.clone(), raw, iova };
+        let pool = Mempool { home: handle.home(), handle: handle.clone(), raw, iova };
         // SAFETY: the mempool was just made. Its private area has the size asked for.
         let populated = unsafe {
             (*raw.as_ptr()).header_size = 0;
@@ -261,7 +263,7 @@ unsafe extern "C" fn enqueue(pool: *mut rte_mempool, table: *const *mut c_void, 
         for &object in std::slice::from_raw_parts(table.cast::<NonNull<Header>>(), n as usize) {
             (*object.as_ptr()).home = home;
             debug_assert!((*object.as_ptr()).next.is_null() && (*object.as_ptr()).segments == 1);
-            home::give_back(object);
+            home::give_back_to(home, object);
         }
     }
     0
