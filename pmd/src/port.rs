@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 
 pub use crate::counters::{Drops, QueueStats};
 use crate::drivers::intel::error::DeviceError;
-use crate::drivers::intel::{e1000e, igb};
+use crate::drivers::intel::{e1000e, igb, ixgbe};
 use crate::drivers::{af_packet, af_xdp, dpdk, memif, memory, null, pcap, sim, tap};
 use crate::mac::MacAddr;
 use crate::mbuf::Burst;
@@ -315,6 +315,7 @@ const DRIVERS: &[(&str, &str, Opener)] = &[
     ("sim", "sim:OPTIONS@URL", sim::open),
     ("igb", "igb:PCI", igb::open),
     ("e1000e", "e1000e:PCI", e1000e::open),
+    ("ixgbe", "ixgbe:PCI", ixgbe::open),
 ];
 
 /// Scheme and form of the URL of each driver in this build.

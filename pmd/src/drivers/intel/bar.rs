@@ -15,7 +15,7 @@ pub(crate) struct Bar {
     base: NonNull<u8>,
     len: usize,
     #[cfg(test)]
-    model: Option<std::sync::Arc<super::tests::ModelCell>>,
+    model: Option<std::sync::Arc<std::sync::Mutex<super::tests::ModelCell>>>,
 }
 
 // SAFETY: accesses are single volatile loads and stores of device memory, which no reference ever points at. Which thread writes
@@ -53,8 +53,7 @@ impl Bar {
 
     /// Registers that a model of the device answers for.
     #[cfg(test)]
-    #[allow(dead_code, reason = "TMP")]
-    pub(crate) fn model(model: std::sync::Arc<super::tests::ModelCell>, len: usize) -> Bar {
+    pub(crate) fn model(model: std::sync::Arc<std::sync::Mutex<super::tests::ModelCell>>, len: usize) -> Bar {
         Bar { base: NonNull::dangling(), len, model: Some(model) }
     }
 
@@ -71,7 +70,7 @@ impl Bar {
         let register = self.register(offset);
         #[cfg(test)]
         if let Some(model) = &self.model {
-            return model.read(offset);
+            return model.lock().unwrap_or_else(std::sync::PoisonError::into_inner).read(offset);
         }
         // SAFETY: an aligned word of a live mapping of device memory.
         u32::from_le(unsafe { register.read_volatile() })
@@ -83,7 +82,7 @@ impl Bar {
         let register = self.register(offset);
         #[cfg(test)]
         if let Some(model) = &self.model {
-            return model.write(offset, value);
+            return model.lock().unwrap_or_else(std::sync::PoisonError::into_inner).write(offset, value);
         }
         // SAFETY: as for `read`.
         unsafe { register.write_volatile(value.to_le()) }

@@ -14,7 +14,6 @@ pub(crate) enum Bus {
     Vfio(VfioDevice),
     /// Nothing: a model of a device, which uses our addresses.
     #[cfg(test)]
-    #[allow(dead_code, reason = "TMP")]
     Model,
 }
 

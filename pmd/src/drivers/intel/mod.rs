@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `e1000e:PCI` | 82574L |
 //! | `igb:PCI` | 82576, I350 (copper) |
+//! | `ixgbe:PCI` | 82599, X540, X550: not yet run on hardware |
 //!
 //! What the chips have in common stands here: a ring of received frames ([`rx`]), one of frames to send ([`tx`]), the queue of both
 //! ([`queue`]) and the port around it ([`port`]). What they do not is behind [`chip::Chip`]: each chip's registers are in its
@@ -21,6 +22,7 @@ mod chip;
 pub(crate) mod e1000e;
 pub(crate) mod error;
 pub(crate) mod igb;
+pub(crate) mod ixgbe;
 mod phy;
 mod port;
 mod queue;

@@ -71,7 +71,7 @@ pub(crate) fn open<C: Chip>(url: Url<'_>, options: &OpenOptions) -> Result<Box<d
 }
 
 impl Wish {
-    fn read<C: Chip>(chip: &C, url: &Url<'_>, options: &OpenOptions) -> Result<Wish, PortError> {
+    pub(crate) fn read<C: Chip>(chip: &C, url: &Url<'_>, options: &OpenOptions) -> Result<Wish, PortError> {
         let max = chip.queues_max();
         let queues = url.number("queues", 1..=max as u64)?.map_or(options.queues.max(1), |n| n as usize);
         let mtu = url.number("mtu", 68..=C::MTU_MAX as u64)?.map(|n| n as usize);
