@@ -27,7 +27,7 @@
 //! ```
 //!
 //! Ports, by URL: `memory:` and `null:` inside the process, `af_packet:`, `af_xdp:` and `tap:` for Linux interfaces, `pcap:` for capture files,
-//! and `sim:` around any other, for delay, loss and worse. How each is meant is written at the top of its file in `drivers/`.
+//! `sim:` around any other, for delay, loss and worse, and `igb:`, `e1000e:`, `ixgbe:` for Intel's NICs on VFIO. How each is meant is written at the top of its file in `drivers/`.
 //!
 //! Deliberately absent: protocols (the engine's), threads, and any clock but the one in [`time`].
 
