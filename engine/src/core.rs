@@ -8,8 +8,9 @@ use pmd::{Burst, Clock, Instant, Pool, PoolSeed};
 use crate::control::Sockets;
 use crate::cx::{CoreState, Cx};
 use crate::handler::Handler;
+use crate::idle::Idle;
 use crate::inbox::CoreInbox;
-use crate::poll::{Fds, Idle, Turn};
+use crate::poll::{Fds, Turn};
 use crate::rcu::Reader;
 use crate::ring::Bell;
 
@@ -161,8 +162,8 @@ impl<H: Handler> Turn for Core<H> {
                 until = until.min(now + BLIND_NAP);
             }
         }
-        let armed = self.state.ports.iter_mut().all(|side| side.queue.arm());
-        (armed && until > now).then_some(until)
+        // Last, so that a queue is asked whether something came after all else was looked at.
+        (until > now && self.state.ports.iter_mut().all(|side| side.queue.arm())).then_some(until)
     }
 
     fn fds<'a>(&'a self, fds: &mut Fds<'a>) -> bool {

@@ -16,57 +16,11 @@ use pmd::{Clock, CoreSlot, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
+use crate::idle::{self, Idle, Step};
 use crate::ring::Bell;
 
 /// File descriptors that a thread can sleep on; with more it naps.
 const FDS_MAX: usize = 128;
-/// Idle turns after which a thread that may not sleep yields the CPU each turn.
-const YIELD_AFTER: u32 = 256;
-
-/// What a core does when there is nothing to do. Where cores share a polling thread, the most wakeful one decides.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Idle {
-    /// Polls on. Lowest latency; takes the CPU whole.
-    Spin,
-    /// Polls, but lets other threads run between turns.
-    Yield,
-    /// Polls for `spins` idle turns, then yields for `yields`, then blocks on the devices' file descriptors, its inbox and its timers,
-    /// with its RCU reader offline. Waking up costs some 10-50 us of latency.
-    Sleep {
-        /// Idle turns of plain polling.
-        spins: u32,
-        /// Idle turns of polling and yielding after that.
-        yields: u32,
-    },
-}
-
-impl Default for Idle {
-    fn default() -> Self {
-        Idle::Sleep { spins: 500, yields: 100 }
-    }
-}
-
-impl Idle {
-    /// After `turns` idle turns: poll on, yield, or sleep?
-    fn step(self, turns: u32) -> Step {
-        match self {
-            Idle::Spin => Step::Poll,
-            Idle::Yield if turns < YIELD_AFTER => Step::Poll,
-            Idle::Yield => Step::Yield,
-            Idle::Sleep { spins, .. } if turns < spins => Step::Poll,
-            Idle::Sleep { spins, yields } if turns < spins.saturating_add(yields) => Step::Yield,
-            Idle::Sleep { .. } => Step::Sleep,
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
-    Poll,
-    Yield,
-    Sleep,
-}
-
 /// What a thread sleeps on.
 #[derive(Default)]
 pub(crate) struct Fds<'a>(ArrayVec<PollFd<'a>, FDS_MAX>);
@@ -165,7 +119,7 @@ fn poll_thread(cpu: usize, shared: &PollThread) {
         let step = cores.iter().map(|resident| resident.core.idle().step(idle_turns)).min();
         match step.unwrap_or(Step::Poll) {
             Step::Poll => std::hint::spin_loop(),
-            Step::Yield => thread::yield_now(),
+            Step::Pause(paused) => idle::pause(paused),
             Step::Sleep => sleep(&mut cores, shared),
         }
     }

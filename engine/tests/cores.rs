@@ -69,12 +69,12 @@ fn flows_reach_their_owners(wire: &str, cores: usize, idle: Idle) {
 
 #[test]
 fn two_cores_that_never_sleep() {
-    flows_reach_their_owners("two", 2, Idle::Yield);
+    flows_reach_their_owners("two", 2, Idle::Pause);
 }
 
 #[test]
 fn five_cores_that_share_threads_and_sleep_at_once() {
-    flows_reach_their_owners("five", 5, Idle::Sleep { spins: 0, yields: 0 });
+    flows_reach_their_owners("five", 5, Idle::Sleep { spins: 0, pauses: 0 });
 }
 
 #[test]

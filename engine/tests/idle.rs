@@ -6,12 +6,18 @@ use std::time::Duration;
 
 use engine::{Engine, Idle, Outcome};
 
+/// Of all threads of this process.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 #[test]
 fn an_idle_engine_sleeps_and_wakes_for_a_send() {
     let addr = |text: &str| text.parse::<SocketAddr>().unwrap();
     let start = |host| {
         let builder = Engine::builder().port("memory:idle").address(format!("192.0.2.{host}/24"));
-        builder.idle(Idle::Sleep { spins: 10, yields: 10 }).start().unwrap()
+        builder.idle(Idle::Sleep { spins: 10, pauses: 10 }).start().unwrap()
     };
     let (server, client) = (start(1), start(2));
     let _service = server.udp().serve(addr("192.0.2.1:7"), |cx, _, datagram| {
@@ -22,19 +28,14 @@ fn an_idle_engine_sleeps_and_wakes_for_a_send() {
     });
     let socket = client.udp().bind(addr("192.0.2.2:0")).unwrap();
     for round in 0..5 {
-        let before = client.stats().cores[0].clone();
-        thread::sleep(Duration::from_millis(50));
-        let after = client.stats().cores[0].clone();
-        assert!(
-            after.sleeps > before.sleeps,
-            "round {round}: it did not sleep in 50 ms without anything to do"
-        );
-        assert!(
-            after.turns - before.turns < 50_000,
-            "round {round}: {} turns are no sleep",
-            after.turns - before.turns
-        );
+        let (before, cpu) = (client.stats().cores[0].clone(), cpu_time());
+        thread::sleep(Duration::from_millis(200));
+        let (after, cpu) = (client.stats().cores[0].clone(), cpu_time() - cpu);
+        let turns = after.turns - before.turns;
+        assert!(turns < 1000, "round {round}: {turns} turns are no sleep");
+        assert!(cpu < Duration::from_millis(10), "round {round}: {cpu:?} of CPU time in 200 ms of sleep");
         socket.send_to(b"up!", addr("192.0.2.1:7")).unwrap();
         socket.recv_timeout(Duration::from_secs(10), &mut [0; 8]).unwrap();
+        assert!(client.stats().cores[0].sleeps > before.sleeps, "round {round}: it did not sleep");
     }
 }

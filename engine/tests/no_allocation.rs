@@ -15,7 +15,7 @@ fn steady_traffic_allocates_nothing_on_the_cores() {
     let addr = |text: &str| text.parse::<SocketAddr>().unwrap();
     let start = |host| {
         let builder = Engine::builder().port("memory:steady").address(format!("192.0.2.{host}/24"));
-        builder.idle(Idle::Sleep { spins: 50, yields: 50 }).start().unwrap()
+        builder.idle(Idle::Sleep { spins: 50, pauses: 50 }).start().unwrap()
     };
     let (server, client) = (start(1), start(2));
     let _service = server.udp().serve(addr("192.0.2.1:7"), |cx, _, datagram| {

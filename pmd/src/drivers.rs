@@ -2,6 +2,7 @@
 
 pub(crate) mod af_packet;
 pub(crate) mod af_xdp;
+mod doorbell;
 #[cfg(feature = "dpdk")]
 pub(crate) mod dpdk;
 #[cfg(not(feature = "dpdk"))]

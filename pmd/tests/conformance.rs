@@ -2,6 +2,8 @@
 
 mod suite;
 
+use std::time::Duration;
+
 use pmd::{Burst, Clock, LinkState, OpenOptions};
 use suite::Wire;
 
@@ -208,4 +210,51 @@ fn a_memory_wire_with_rss_spreads_as_its_port_foretells() {
         let error = pmd::open("memory:plain,rss", &options).err().unwrap().to_string();
         error.contains("opened first")
     }));
+}
+
+/// Two threads answer each other, and each sleeps on its queue's file descriptor whenever nothing waits. A frame that is sent while the other
+/// goes to sleep either is seen by `arm` or wakes it: a wake-up lost would take the whole second.
+#[test]
+fn a_memory_queue_that_goes_to_sleep_misses_no_frame() {
+    const ROUNDS: u32 = 20_000;
+    let pong = |mut queue: Box<dyn pmd::Queue>, serves: bool| {
+        let mut pool = suite::pool(64);
+        let mut slept = 0;
+        for round in 0..ROUNDS {
+            let mut burst = Burst::new();
+            if serves {
+                burst.push(pool.copy_from(&round.to_be_bytes().repeat(15)).unwrap());
+                queue.tx_burst(Clock::now(), &mut burst);
+            }
+            // Some rounds are spun through, so that frames come at every moment of the other's going to sleep.
+            let mut spins = (round * 7919) % 200;
+            while queue.rx_burst(Clock::now(), &mut pool, &mut burst) == 0 {
+                if spins > 0 {
+                    spins -= 1;
+                    continue;
+                }
+                let armed = queue.arm();
+                if armed {
+                    let fd = queue.wait_fd().expect("membarrier is there since Linux 4.14");
+                    assert!(
+                        suite::sleep::readable_within(fd, Duration::from_secs(1)),
+                        "round {round}: nothing woke it"
+                    );
+                    slept += 1;
+                }
+                queue.disarm();
+            }
+            assert_eq!(burst[0].data()[..4], round.to_be_bytes());
+            if !serves {
+                queue.tx_burst(Clock::now(), &mut burst);
+            }
+        }
+        slept
+    };
+    let pool = suite::pool(8);
+    let mut ports = [(); 2].map(|()| open("memory:sleepers").unwrap());
+    let [a, b] = ports.each_mut().map(|port| port.open_queues(&[pool.handle()]).unwrap().remove(0));
+    let other = std::thread::spawn(move || pong(b, false));
+    let slept = pong(a, true) + other.join().unwrap();
+    assert!(slept > 0, "neither ever slept");
 }

@@ -64,7 +64,7 @@ fn busy_turns(engines: &[&EngineStats]) -> u64 {
 
 /// All on one polling thread, which gives way as soon as it is idle: under valgrind one thread runs at a time.
 fn engine(address: &str) -> Builder {
-    let idle = Idle::Sleep { spins: 2, yields: 2 };
+    let idle = Idle::Sleep { spins: 2, pauses: 2 };
     Engine::builder().port("memory:steady").address(address).core_count(1).idle(idle).pool_buffers(4_096)
 }
 

@@ -4,8 +4,10 @@
 //! line on stderr.
 #![forbid(unsafe_code)]
 
+mod idle;
 mod live;
 
+pub use idle::IdleArgs;
 pub use live::Live;
 
 use std::fmt::Display;

@@ -40,6 +40,7 @@ impl Stage {
             work: Work::rpc(64, 64),
             verify: Verify::Digest,
             in_flight: 4 * connections,
+            gap: Duration::ZERO,
             connections,
             calls_max,
             call_timeout: LONG,

@@ -1,10 +1,13 @@
 //! `rxline demo`.
 
-use crate::{Demo, DemoConfig, DemoError, Ending};
+use crate::{Demo, DemoConfig, DemoError, Ending, POLICIES, Price, Table};
 use cli::{Exit, Live};
 use control::Sources;
+use engine::{BadIdle, Idle};
 use rxperf::Latency;
+use std::fmt;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -27,6 +30,13 @@ pub struct Args {
     #[arg(long, value_name = "CPUS", value_delimiter = ',')]
     cores: Vec<usize>,
 
+    /// What a core does when there is nothing to do: spin, pause, or sleep[:SPINS]; all compares them
+    ///
+    /// `all` makes one call at a time, 2 ms apart, so that each finds the cores idle, and prints for each policy what it costs: latency and CPU
+    /// time. See `rxline rxperf server --help` for what each does.
+    #[arg(long, value_name = "POLICY", default_value_t)]
+    idle: IdleArg,
+
     /// Calls in progress at once
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=2_048))]
     in_flight: usize,
@@ -47,11 +57,45 @@ pub struct Args {
     control: control::ServeArgs,
 }
 
+/// One policy, or all of them side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum IdleArg {
+    One(Idle),
+    All,
+}
+
+impl Default for IdleArg {
+    fn default() -> Self {
+        IdleArg::One(Idle::default())
+    }
+}
+
+impl FromStr for IdleArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(IdleArg::All),
+            one => one.parse().map(IdleArg::One).map_err(|error: BadIdle| format!("{error}; or all")),
+        }
+    }
+}
+
+impl fmt::Display for IdleArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IdleArg::One(idle) => idle.fmt(f),
+            IdleArg::All => f.write_str("all"),
+        }
+    }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   rxline demo
   rxline demo --seconds 2 --json | tail -1
   rxline demo --reply-bytes 1000000 --in-flight 4
+  rxline demo --idle all
 
 Exits 0 if every call was verified and none failed, 1 if not, 2 for wrong arguments, 3 if this machine lacks something.";
 
@@ -69,11 +113,16 @@ pub fn run(args: Args) -> ExitCode {
     }
     let config = DemoConfig {
         cpus,
+        idle: if let IdleArg::One(idle) = args.idle { idle } else { Idle::default() },
         in_flight: args.in_flight,
+        gap: Duration::ZERO,
         connections: args.connections,
         request_bytes: args.request_bytes,
         reply_bytes: args.reply_bytes,
     };
+    if args.idle == IdleArg::All {
+        return compare(&config, Duration::from_secs(args.seconds), args.json);
+    }
     let mut demo = match Demo::start(&config) {
         Ok(demo) => demo,
         Err(error) => return exit_for(&error).because("demo", error),
@@ -87,6 +136,25 @@ pub fn run(args: Args) -> ExitCode {
     let ending = demo.finish();
     report(&ending, args.json);
     if ending.holds() { Exit::Ok.into() } else { Exit::Failed.into() }
+}
+
+/// What each policy costs, in equal shares of the time.
+fn compare(config: &DemoConfig, how_long: Duration, json: bool) -> ExitCode {
+    let each = how_long / POLICIES.len() as u32;
+    let prices = POLICIES.map(|idle| Price::of(idle, config, each));
+    let prices: Vec<Price> = match prices.into_iter().collect() {
+        Ok(prices) => prices,
+        Err(error) => return exit_for(&error).because("demo", error),
+    };
+    for leak in prices.iter().flat_map(|price| &price.leaks) {
+        eprintln!("rxline demo: {leak}");
+    }
+    if json {
+        cli::say(format_args!("{}\n", serde_json::to_string(&prices).expect("plain data")));
+    } else {
+        cli::say(Table(&prices));
+    }
+    if prices.iter().all(Price::holds) { Exit::Ok.into() } else { Exit::Failed.into() }
 }
 
 fn allowed_cpus() -> Vec<usize> {

@@ -11,6 +11,8 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+mod price;
 mod stage;
 
+pub use price::{POLICIES, Price, Table};
 pub use stage::{Demo, DemoConfig, DemoError, Ending};

@@ -1,6 +1,6 @@
 //! [`Demo`]: the four engines, from start to end.
 
-use engine::Engine;
+use engine::{Engine, EngineStats, Idle};
 use gateway::config::{Config, ConfigError};
 use gateway::{Gateway, GatewayHandle};
 use rxperf::load::{LoadConfig, Tally};
@@ -22,8 +22,12 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct DemoConfig {
     /// CPUs to poll on, at least one; the engines are spread over them.
     pub cpus: Vec<usize>,
+    /// What a core does when there is nothing to do.
+    pub idle: Idle,
     /// Calls at once.
     pub in_flight: usize,
+    /// So long after a call has ended the next one begins in its place; zero: at once.
+    pub gap: Duration,
     /// Connections from the load to the gateway; each carries four calls at once.
     pub connections: usize,
     /// Payload of a request in bytes.
@@ -76,6 +80,8 @@ pub struct Ending {
     pub summary: Summary,
     /// Calls that each service answered.
     pub served: [u64; 2],
+    /// Times that a core slept.
+    pub sleeps: u64,
     /// What should be empty or full and is not, in any engine. Empty: nothing leaked.
     pub leaks: Vec<String>,
 }
@@ -99,6 +105,7 @@ impl Demo {
             let engine = Engine::builder()
                 .name(format!("service {address}"))
                 .cores([cpus.services[which]])
+                .idle(config.idle)
                 .port(format!("memory:{wires}-service{which}"))
                 .address(format!("{address}/24"));
             ServiceRun::start(engine, 1, config.buffers(), &[socket(&format!("{address}:7009"))])
@@ -108,6 +115,7 @@ impl Demo {
         let engine = Engine::builder()
             .name("load")
             .cores([cpus.load])
+            .idle(config.idle)
             .port(format!("memory:{wires}-front"))
             .address("192.0.2.2/24");
         let load = LoadRun::start(engine, 1, config.buffers(), load_config(config))?;
@@ -152,7 +160,8 @@ impl Demo {
         summary.lose(left);
         // Buffers that went to another engine come home when that one stops, so leaks are asked for at the end.
         let load = self.load.shutdown();
-        summary.add_drops(&self.gateway.engine_stats());
+        let gateway = self.gateway.engine_stats();
+        summary.add_drops(&gateway);
         let drained = self.gateway.drain(CALL_TIMEOUT, |_| true);
         let served = std::array::from_fn(|which| self.services[which].sum(|f| &f.served));
         let services: Vec<_> = self.services.into_iter().map(ServiceRun::shutdown).collect();
@@ -161,7 +170,10 @@ impl Demo {
             leaks.extend(report.leaks());
         }
         services.iter().for_each(|report| summary.add_drops(&report.stats));
-        Ending { summary, served, leaks }
+        let slept = |stats: &EngineStats| stats.cores.iter().map(|core| core.sleeps).sum::<u64>();
+        let reports = services.iter().chain([&load]).map(|report| &report.stats);
+        let sleeps = reports.chain([&gateway]).map(slept).sum();
+        Ending { summary, served, sleeps, leaks }
     }
 }
 
@@ -191,6 +203,7 @@ fn load_config(config: &DemoConfig) -> LoadConfig {
         work: Work::rpc(config.request_bytes, config.reply_bytes),
         verify: Verify::Digest,
         in_flight: config.in_flight,
+        gap: config.gap,
         connections: config.connections,
         calls_max: None,
         call_timeout: CALL_TIMEOUT,
@@ -200,9 +213,10 @@ fn load_config(config: &DemoConfig) -> LoadConfig {
 
 /// The gateway's configuration, written as an operator would.
 fn gateway_config(config: &DemoConfig, wires: &str, cpu: usize) -> Result<Config, ConfigError> {
-    let (buffers, calls) = (config.buffers(), config.calls());
+    let (buffers, calls, idle) = (config.buffers(), config.calls(), config.idle);
     let mut text = format!(
         "cores = [{cpu}]\n\
+         idle = \"{idle}\"\n\
          [memory]\n\
          buffers = {buffers}\n\
          [limits]\n\

@@ -1,13 +1,15 @@
 //! The demo as a program uses it: every call verified, both services used, nothing left behind.
 
 use demo::{Demo, DemoConfig};
+use engine::Idle;
 use std::thread::sleep;
 use std::time::Duration;
 
 fn config(request_bytes: u32, reply_bytes: u32) -> DemoConfig {
     // One polling thread for all four engines.
     let cpu = core_affinity::get_core_ids().expect("the system says")[0].id;
-    DemoConfig { cpus: vec![cpu], in_flight: 16, connections: 4, request_bytes, reply_bytes }
+    let (idle, gap) = (Idle::default(), Duration::ZERO);
+    DemoConfig { cpus: vec![cpu], idle, in_flight: 16, gap, connections: 4, request_bytes, reply_bytes }
 }
 
 fn play(config: DemoConfig) {

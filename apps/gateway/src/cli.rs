@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use cli::Exit;
 use control::Sources;
+use engine::Idle;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -29,6 +30,13 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
 
+    /// What a core does when there is nothing to do, whatever `idle` in the configuration says: spin, pause, or sleep[:SPINS]
+    ///
+    /// spin has the lowest latency and takes whole CPUs; sleep costs nothing while idle, and 10 to 50 us more for what finds a core asleep.
+    /// `rxline demo --idle all` measures it on this machine.
+    #[arg(long, value_name = "POLICY")]
+    pub idle: Option<Idle>,
+
     /// Only look for mistakes in the configuration
     #[arg(long)]
     pub check: bool,
@@ -49,7 +57,7 @@ pub struct Args {
 /// Runs it until SIGTERM or SIGINT.
 pub fn run(args: Args) -> ExitCode {
     let config = match Config::load(&args.config) {
-        Ok(config) => config,
+        Ok(config) => Config { idle: args.idle.unwrap_or(config.idle), ..config },
         Err(error) => {
             eprintln!("{error}");
             return Exit::Usage.into();

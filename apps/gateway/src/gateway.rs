@@ -92,14 +92,7 @@ impl Gateway {
 }
 
 fn builder(config: &Config, ports: Vec<Box<dyn Port>>) -> engine::Builder {
-    let mut builder = Engine::builder()
-        .name("gateway")
-        .idle(match config.idle {
-            config::Idle::Spin => engine::Idle::Spin,
-            config::Idle::Yield => engine::Idle::Yield,
-            config::Idle::Sleep => engine::Idle::default(),
-        })
-        .pool_buffers(config.memory.buffers);
+    let mut builder = Engine::builder().name("gateway").idle(config.idle).pool_buffers(config.memory.buffers);
     builder = match &config.cores {
         config::Cores::Count(cores) => builder.core_count(*cores),
         config::Cores::Cpus(cpus) => builder.cores(cpus.iter().copied()),

@@ -53,6 +53,9 @@ struct PortArgs {
     /// Packet buffers of each core, 2 KiB each; more for a client with thousands of calls at once
     #[arg(long, value_name = "N", default_value_t = 16_384)]
     buffers: usize,
+
+    #[command(flatten)]
+    idle: cli::IdleArgs,
 }
 
 impl PortArgs {
@@ -61,7 +64,11 @@ impl PortArgs {
     }
 
     fn builder(&self, name: &str) -> Builder {
-        let builder = Engine::builder().name(name).port(&*self.port).address(self.address.to_string());
+        let builder = Engine::builder()
+            .name(name)
+            .port(&*self.port)
+            .address(self.address.to_string())
+            .idle(self.idle.idle);
         let builder = self.gateway.iter().fold(builder, |builder, via| builder.gateway(via.to_string()));
         if self.cores.is_empty() { builder.core_count(1) } else { builder.cores(self.cores.iter().copied()) }
     }
@@ -309,6 +316,7 @@ impl ClientArgs {
             work: Work { op, request_bytes, reply_bytes, linux_trailer },
             verify,
             in_flight: self.in_flight,
+            gap: Duration::ZERO,
             connections: self.connections,
             calls_max: self.calls,
             call_timeout: Duration::from_secs(self.timeout),

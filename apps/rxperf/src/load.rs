@@ -9,6 +9,7 @@ use arrayvec::ArrayVec;
 use hdrhistogram::Histogram;
 use pmd::Instant;
 use rxrpc::{App, BeginError, CallId, CallOptions, Completion, Event, Rx, Target};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -32,6 +33,8 @@ pub struct LoadConfig {
     pub verify: Verify,
     /// Calls at once.
     pub in_flight: usize,
+    /// So long after a call has ended the next one begins in its place; zero: at once.
+    pub gap: Duration,
     /// Connections; each carries four calls at once.
     pub connections: usize,
     /// Stop after so many calls.
@@ -163,6 +166,8 @@ pub enum LoadCommand {
 pub struct Load {
     config: LoadConfig,
     slots: Vec<Slot>,
+    /// Slots whose next call waits for its time, the first one first.
+    waiting: VecDeque<(Instant, usize)>,
     scratch: Box<[u8; SCRATCH_LEN]>,
     begun: u64,
     stopping: bool,
@@ -187,6 +192,7 @@ impl Load {
         Self {
             config,
             slots: Vec::with_capacity(config.in_flight),
+            waiting: VecDeque::with_capacity(config.in_flight),
             scratch: Box::new([0; SCRATCH_LEN]),
             begun: 0,
             stopping: false,
@@ -301,7 +307,11 @@ impl Load {
         }
         self.figures.ended.add(1);
         rx.release(call);
-        self.begin(rx, index);
+        if self.config.gap.is_zero() {
+            self.begin(rx, index);
+        } else {
+            self.waiting.push_back((rx.now + self.config.gap, index));
+        }
     }
 }
 
@@ -317,6 +327,17 @@ impl App for Load {
             Event::Incoming { call, .. } => rx.reject(call, rxrpc::code::INVALID_OPERATION),
             Event::Version { .. } | Event::Debug { .. } => {}
         }
+    }
+
+    fn expire(&mut self, rx: &mut Rx<'_>) {
+        while let Some((_, index)) = self.waiting.front().copied().filter(|(at, _)| *at <= rx.now) {
+            self.waiting.pop_front();
+            self.begin(rx, index);
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        self.waiting.front().map(|(at, _)| *at)
     }
 
     fn command(&mut self, rx: &mut Rx<'_>, command: LoadCommand) {

@@ -19,6 +19,7 @@ fn config(work: Work, calls: u64) -> LoadConfig {
         work,
         verify: Verify::Digest,
         in_flight: 8,
+        gap: Duration::ZERO,
         connections: 2,
         calls_max: Some(calls),
         call_timeout: Duration::from_secs(20),

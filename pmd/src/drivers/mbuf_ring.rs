@@ -77,6 +77,10 @@ impl MbufReceiver {
         popped
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Drops all that is in the ring.
     pub(crate) fn clear(&mut self) {
         let mut burst = Burst::new();

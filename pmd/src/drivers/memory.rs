@@ -7,9 +7,13 @@
 //! by name. The first to open chooses queues, ring, MTU and `rss`.
 
 use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use crossbeam_utils::CachePadded;
+
+use super::doorbell::Doorbell;
 use super::mbuf_ring::{MbufReceiver, MbufSender, mbuf_ring};
 use super::spread::Spreader;
 use super::{DROP_OVERSIZE, DROP_RUNT, FRAME_OVERHEAD, admit};
@@ -44,6 +48,8 @@ struct Wire {
     open: [AtomicBool; 2],
     /// With `rss`: how each end spreads what it receives.
     inbound: Option<[Inbound; 2]>,
+    /// To wake the owners of each end's queues; empty where the system cannot.
+    bells: [Vec<CachePadded<Doorbell>>; 2],
     /// The halves that are not in use, per end and queue.
     parked: Mutex<[Vec<Option<Half>>; 2]>,
 }
@@ -151,9 +157,13 @@ impl Wire {
                 first[to].rx.push(from_second);
             }
         }
+        let bells =
+            [(); 2].map(|()| (0..queues).map_while(|_| Some(Doorbell::new()?.into())).collect::<Vec<_>>());
+        let complete = bells.iter().all(|bells| bells.len() == queues);
         Wire {
             queues,
             mtu,
+            bells: if complete { bells } else { Default::default() },
             open: Default::default(),
             inbound: rss.then(Default::default),
             parked: Mutex::new([first, second].map(|half| half.into_iter().map(Some).collect())),
@@ -176,6 +186,14 @@ impl End {
     fn peer_open(&self) -> bool {
         // Relaxed: a frame that just misses the opening or closing of the other end is like one lost on the wire.
         self.wire.open[1 - self.end].load(Ordering::Relaxed)
+    }
+
+    /// Of the other end's queue `index`.
+    #[inline]
+    fn ring(&self, index: usize) {
+        if let Some(bell) = self.wire.bells[1 - self.end].get(index) {
+            bell.ring();
+        }
     }
 
     /// How the other end spreads what this one sends, if it does.
@@ -209,7 +227,8 @@ impl Port for MemoryPort {
     fn info(&self) -> PortInfo {
         let info = PortInfo::in_process(&self.url, "memory", self.mac, self.end.wire.mtu, self.once.max());
         let spreads_flows = self.end.wire.inbound.is_some();
-        PortInfo { capabilities: Capabilities { spreads_flows, ..info.capabilities }, ..info }
+        let wait_fd = !self.end.wire.bells[self.end.end].is_empty();
+        PortInfo { capabilities: Capabilities { spreads_flows, wait_fd, ..info.capabilities }, ..info }
     }
 
     fn open_queues(&mut self, pools: &[PoolHandle]) -> Result<Vec<Box<dyn Queue>>, PortError> {
@@ -274,25 +293,42 @@ impl MemoryQueue {
     #[inline]
     fn send(&mut self, burst: &mut Burst) -> Option<usize> {
         let half = self.half.as_mut().filter(|_| self.end.peer_open())?;
-        match self.end.outbound() {
-            None => Some(half.tx[0].push_burst(burst)),
-            Some(inbound) => Some(spread(self.outbound.look(inbound)?, &mut half.tx, burst)),
-        }
+        let sent = match self.end.outbound() {
+            None => {
+                let sent = half.tx[0].push_burst(burst);
+                self.end.ring(self.index);
+                sent
+            }
+            Some(inbound) => {
+                let (sent, mut queues) = spread(self.outbound.look(inbound)?, &mut half.tx, burst);
+                while queues != 0 {
+                    self.end.ring(queues.trailing_zeros() as usize);
+                    queues &= queues - 1;
+                }
+                sent
+            }
+        };
+        Some(sent)
+    }
+
+    fn bell(&self) -> Option<&Doorbell> {
+        Some(self.end.wire.bells[self.end.end].get(self.index)?)
     }
 }
 
-/// Moves frames to the queues that their hashes choose, up to the first that finds its ring full.
-fn spread(how: &Spreader, rings: &mut [MbufSender], burst: &mut Burst) -> usize {
-    let (mut sent, mut left) = (0, Burst::new());
+/// Moves frames to the queues that their hashes choose, up to the first that finds its ring full. Returns how many, and to which queues, as
+/// bits.
+fn spread(how: &Spreader, rings: &mut [MbufSender], burst: &mut Burst) -> (usize, u64) {
+    let (mut sent, mut queues, mut left) = (0, 0, Burst::new());
     for mut frame in burst.drain(..) {
         let queue = how.queue_of(&mut frame);
         match if left.is_empty() { rings[queue].push(frame) } else { Err(frame) } {
-            Ok(()) => sent += 1,
+            Ok(()) => (sent, queues) = (sent + 1, queues | 1 << queue),
             Err(frame) => left.push(frame),
         }
     }
     *burst = left;
-    sent
+    (sent, queues)
 }
 
 impl Queue for MemoryQueue {
@@ -328,6 +364,21 @@ impl Queue for MemoryQueue {
         given - burst.len()
     }
 
+    fn arm(&mut self) -> bool {
+        let Some((bell, half)) = self.bell().zip(self.half.as_ref()) else { return true };
+        bell.arm() && half.rx.iter().all(MbufReceiver::is_empty)
+    }
+
+    fn disarm(&mut self) {
+        if let Some(bell) = self.bell() {
+            bell.disarm();
+        }
+    }
+
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.bell()?.fd())
+    }
+
     fn stats(&self) -> QueueStats {
         self.counters.snapshot()
     }
@@ -335,6 +386,7 @@ impl Queue for MemoryQueue {
 
 impl Drop for MemoryQueue {
     fn drop(&mut self) {
+        self.disarm();
         // Before `end`: whoever opens this end next finds the half.
         self.end.wire.parked()[self.end.end][self.index] = self.half.take();
     }

@@ -1,6 +1,8 @@
 //! What every driver must do, run against two ports joined by a wire; and what of it makes sense for one port alone.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod sleep;
+
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant as Wall};
@@ -64,6 +66,7 @@ pub fn run(wire: &Wire) {
     a_full_ring_keeps_what_it_cannot_take(wire, &mut pool);
     receiving_goes_on_after_the_pool_was_empty(wire, &mut pool);
     queues_are_opened_once(wire, &mut pool);
+    sleep::a_sleeping_owner_is_woken(wire, &mut pool);
     the_link_is_told(wire, &mut pool);
     for end in wire.killed {
         an_end_killed_with_its_process_can_be_opened_again(wire, *end, &mut pool);

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use engine::Idle;
 pub use source::{ConfigError, Problem};
 
 /// Everything a gateway is told at its start.
@@ -53,17 +54,6 @@ impl Cores {
             Self::Cpus(cpus) => cpus.len(),
         }
     }
-}
-
-/// What an idle core does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Idle {
-    /// Polls without a pause: lowest latency, one whole CPU.
-    Spin,
-    /// Polls without end, but lets other threads run in between.
-    Yield,
-    /// Polls, yields, then blocks in the device's file descriptor.
-    Sleep,
 }
 
 /// Packet memory.

@@ -17,7 +17,10 @@ pub(super) fn config(text: &str) -> Result<Config, Vec<Problem>> {
     let mut root = Section::root(&root);
     let cores = cores(&mut source, &mut root);
     let idle = root.get("idle").and_then(|value| {
-        source.word("idle", value, &[("spin", Idle::Spin), ("yield", Idle::Yield), ("sleep", Idle::Sleep)])
+        let policy = source.string("idle", value)?.parse();
+        // What is no policy is near one of these words.
+        let words = [("spin", Idle::Spin), ("pause", Idle::Pause), ("sleep", Idle::default())];
+        policy.ok().or_else(|| source.word("idle", value, &words))
     });
     let drain = root.integer(&mut source, "drain_seconds", 0..=86_400).unwrap_or(10);
     let limits = root.get("limits").map(|value| limits(&mut source, value)).unwrap_or_default();
@@ -55,7 +58,7 @@ pub(super) fn config(text: &str) -> Result<Config, Vec<Problem>> {
     if !source.is_sound() {
         return Err(source.into_problems());
     }
-    let (idle, drain) = (idle.unwrap_or(Idle::Sleep), Duration::from_secs(drain));
+    let (idle, drain) = (idle.unwrap_or_default(), Duration::from_secs(drain));
     Ok(Config { cores, idle, drain, memory, limits, ports, listeners, pools })
 }
 

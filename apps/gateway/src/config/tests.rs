@@ -144,6 +144,17 @@ fn an_error_reads_as_file_line_column_value_and_mend() {
 }
 
 #[test]
+fn an_idle_policy_may_say_how_long_to_spin() {
+    let idle =
+        |text: &str| Config::parse("gw.toml", &with("idle = \"sleep\"", text)).map(|config| config.idle);
+    assert_eq!(idle("idle = \"pause\"").unwrap(), engine::Idle::Pause);
+    assert_eq!(idle("idle = \"sleep:2000\"").unwrap(), "sleep:2000".parse().unwrap());
+    assert_eq!(idle("").unwrap(), engine::Idle::default());
+    let error = idle("idle = \"sleep:long\"").unwrap_err().to_string();
+    assert!(error.contains("`idle = \"sleep:long\"` is not one of its words"), "{error}");
+}
+
+#[test]
 fn a_missing_file_is_a_readable_error() {
     let error = Config::load(Path::new("/nonexistent/gw.toml")).unwrap_err().to_string();
     assert!(error.starts_with("/nonexistent/gw.toml: cannot read it: No such file"), "{error}");
