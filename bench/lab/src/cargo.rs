@@ -33,6 +33,27 @@ pub fn build_rxline_dpdk(cx: &Cx<'_>) -> Result<PathBuf> {
     Ok(kept)
 }
 
+/// pmd's examples with DPDK.
+pub struct DpdkExamples {
+    /// Sends back, or on.
+    pub forward: PathBuf,
+    /// Sends numbered frames to one that sends back, and looks at each that returns.
+    pub echo_check: PathBuf,
+}
+
+/// Builds them, beside those without DPDK that have the same names.
+pub fn dpdk_examples(cx: &Cx<'_>) -> Result<DpdkExamples> {
+    let build = ["build", "--release", "--locked", "--package", "pmd", "--features", "dpdk"];
+    cargo(cx).args(build).args(["--example", "forward", "--example", "echo_check"]).run_to_log(cx)?;
+    let keep = |name: &str| {
+        let kept = cx.dir.join(name);
+        let built = cx.host.target().join("release/examples").join(name);
+        std::fs::copy(&built, &kept).context(|| format!("copy {}", built.display()))?;
+        Ok(kept)
+    };
+    Ok(DpdkExamples { forward: keep("forward")?, echo_check: keep("echo_check")? })
+}
+
 /// The programs that `cargo test` made, by the name of their target.
 pub fn test_programs(messages: &str) -> Result<Vec<(String, PathBuf)>> {
     let mut programs = Vec::new();

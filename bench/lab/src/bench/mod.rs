@@ -69,6 +69,12 @@ pub const ALL: &[Bench] = &[
         run: drivers::af_xdp,
     },
     Bench {
+        name: "drivers/dpdk",
+        about: "forwarding on DPDK's net_null and net_ring through dpdk:, and on our null:; against dpdk-testpmd on the same devices",
+        minutes: 20,
+        run: drivers::dpdk,
+    },
+    Bench {
         name: "rcu",
         about: "reads, grace periods, dispatch to sockets, lookups; against liburcu, DPDK, crossbeam, locks and counts",
         minutes: 20,

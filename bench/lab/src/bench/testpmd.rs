@@ -14,15 +14,21 @@ const WARM_UP: usize = 2;
 /// Seconds that do.
 const SECONDS: usize = 3;
 
-/// Packets that macswap forwards over a ring, in millions a second: the middle of a few seconds.
+/// Packets that macswap forwards over a ring, in millions a second.
+pub fn macswap(cx: &Cx<'_>, cpus: [usize; 2]) -> Result<f64> {
+    forward(cx, cpus, "net_ring0", "macswap")
+}
+
+/// Packets that it forwards on one device in software back to itself, in millions a second: the middle of a few seconds.
 ///
 /// The second CPU forwards. The first one prints a few lines a second and sleeps in between.
-pub fn macswap(cx: &Cx<'_>, cpus: [usize; 2]) -> Result<f64> {
-    let eal = "--no-huge --no-pci --no-shconf --no-telemetry --log-level=error -m 512 --vdev=net_ring0";
-    let forward = "--forward-mode=macswap --port-topology=loop --tx-first --stats-period=1 --burst=32 --txpkts=64 \
+pub fn forward(cx: &Cx<'_>, cpus: [usize; 2], device: &str, mode: &str) -> Result<f64> {
+    let eal = "--no-huge --no-pci --no-shconf --no-telemetry --log-level=error -m 512";
+    let forward = "--port-topology=loop --tx-first --stats-period=1 --burst=32 --txpkts=64 \
                    --total-num-mbufs=2048";
     let lcores = format!("--lcores=0@{},1@{}", cpus[0], cpus[1]);
-    let command = Cmd::new("dpdk-testpmd").arg(lcores).args(eal.split(' ')).arg("--");
+    let command = Cmd::new("dpdk-testpmd").arg(lcores).args(eal.split(' ')).arg(format!("--vdev={device}"));
+    let command = command.arg("--").arg(format!("--forward-mode={mode}"));
     let mut testpmd = command.args(forward.split_whitespace()).start(cx, "testpmd")?;
     let rates = cx.wait_for("testpmd reports rates", Duration::from_secs(30), || {
         testpmd.must_live()?;

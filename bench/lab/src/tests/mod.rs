@@ -32,7 +32,7 @@ pub const ALL: &[Step] = &[
         "feature dpdk: clippy; net_null, net_ring, net_memif, net_pcap, net_af_packet, a deleted interface; on both kinds of pages",
     ),
     Step::new("drivers/dpdk-processes", 6, drivers::dpdk_processes).about(
-        "two processes of ours exchange 40,000 frames over DPDK's net_memif, one is killed meanwhile; nothing stays behind",
+        "two processes of ours, each with DPDK, exchange 40,000 frames over veth, one is killed meanwhile; nothing stays behind",
     ),
     Step::new("rcu/rows", 25, rcu::rows::rows)
         .about("the test of every row of bench/lab/rows/ROWS.md passes; `cargo lab models --mutants` breaks each"),

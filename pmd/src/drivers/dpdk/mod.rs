@@ -19,6 +19,9 @@
 //! its link down from then on, and what is sent to it is dropped by name; so has one whose Linux interface was deleted, once somebody
 //! asked for its link or its figures.
 //!
+//! Not for peers that come and go: DPDK's net_memif (22.11). It unmaps the rings of a peer that leaves on a thread of its own, while a core may
+//! be reading them, which ends the process; `memif:` is ours.
+//!
 //! Deliberately absent: rte_flow, secondary processes, interrupts (a queue has no `wait_fd`: it is polled), VLAN stripping.
 
 mod device;

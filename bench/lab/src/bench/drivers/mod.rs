@@ -2,5 +2,7 @@
 //! `drivers/KIND` in the table of benches. Ours is pmd's example `forward`, the same program on every kind of port.
 
 mod af_xdp;
+mod dpdk;
 
 pub use af_xdp::af_xdp;
+pub use dpdk::dpdk;

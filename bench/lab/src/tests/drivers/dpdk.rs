@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::cargo::{cargo, count_passed, test_programs};
-use crate::fault::{Context, Result, ensure};
+use crate::cargo::{cargo, count_passed, dpdk_examples, test_programs};
+use crate::fault::{Fault, Result, ensure};
 use crate::hugepages::Hugepages;
-use crate::proc::{Cmd, Running, words};
+use crate::net::{finish, veth};
+use crate::ns::Netns;
+use crate::proc::{Cmd, words};
 use crate::step::Cx;
 
 /// 128 MiB: DPDK's own and the pools'.
@@ -64,68 +66,44 @@ fn runtime_directories() -> Vec<String> {
     names.filter(|name| name.starts_with("rxline-") && !lives(name)).collect()
 }
 
-/// Two processes of ours, each with an EAL of its own, exchange numbered frames over net_memif; one is killed, and another takes its place.
+/// Two processes of ours, each with an EAL of its own, exchange numbered frames over the two ends of a veth; one is killed, and another
+/// takes its place.
 pub fn processes(cx: &Cx<'_>) -> Result {
-    let programs = examples(cx)?;
+    let programs = dpdk_examples(cx)?;
+    let (here, there) = (Netns::create(cx, "here")?, Netns::create(cx, "there")?);
+    veth(cx, (&here, "d0"), (&there, "d0"))?;
+    finish(cx, &here, "d0")?;
+    finish(cx, &there, "d0")?;
     let pages = Hugepages::reserve(cx, PAGES)?;
     let before = pages.free()?;
-    let mut server = serve(cx, &programs.forward)?;
-    check(cx, &programs.echo_check, 20_000)?;
-    // A peer that dies in the middle.
-    let client =
-        Cmd::new(&programs.forward).arg(url(cx, "client")).args(["--inject", "256"]).start(cx, "victim")?;
-    cx.wait_for("the victim runs", Duration::from_secs(20), || {
-        Ok(client.stderr().contains("Mpps").then_some(()))
+    let mut echo = there.cmd(&programs.forward).args([DEVICE, "--json"]).start(cx, "echo")?;
+    cx.wait_for("the echo is ready", Duration::from_secs(20), || {
+        echo.must_live()?;
+        Ok(echo.stderr().contains("ready").then_some(()))
     })?;
-    client.signal(Signal::KILL)?;
-    drop(client);
-    server.must_live()?;
-    check(cx, &programs.echo_check, 20_000)?;
-    server.must_live()?;
-    server.signal(Signal::TERM)?;
-    let status = server.wait(cx, Duration::from_secs(20))?;
-    ensure!(status.success(), "the server ended with {}", words(status));
-    let told: serde_json::Value = serde_json::from_str(server.stdout().lines().last().unwrap_or_default())
-        .map_err(|error| crate::fault::Fault::Check(format!("the server's report: {error}")))?;
-    cx.log.line(format!("the server: {told}"));
-    ensure!(told["frames"].as_u64() > Some(40_000), "the server saw {} frames", told["frames"]);
+    let check = || {
+        let check = here.cmd(&programs.echo_check).args([DEVICE, "frames=20000"]);
+        check.limit(Duration::from_secs(60)).run_to_log(cx)
+    };
+    check()?;
+    let mut victim = here.cmd(&programs.forward).args([DEVICE, "--inject", "256"]).start(cx, "victim")?;
+    cx.wait_for("the victim runs", Duration::from_secs(20), || {
+        victim.must_live()?;
+        Ok(victim.stderr().contains("Mpps").then_some(()))
+    })?;
+    victim.signal(Signal::KILL)?;
+    victim.wait(cx, Duration::from_secs(10))?;
+    check()?;
+    echo.must_live()?;
+    echo.signal(Signal::TERM)?;
+    let status = echo.wait(cx, Duration::from_secs(20))?;
+    ensure!(status.success(), "the echo ended with {}", words(status));
+    let told: serde_json::Value = serde_json::from_str(echo.stdout().lines().last().unwrap_or_default())
+        .map_err(|error| Fault::Check(format!("the echo's report: {error}")))?;
+    cx.log.line(format!("the echo: {told}"));
+    ensure!(told["frames"].as_u64() > Some(40_000), "the echo saw {} frames", told["frames"]);
     ensure!(told["queues"][0]["buffers_out"] == 0, "buffers are missing: {}", told["queues"][0]);
     all_given_back(cx, &pages, before)
 }
 
-fn url(cx: &Cx<'_>, role: &str) -> String {
-    let socket = cx.dir.join("memif.sock");
-    format!("dpdk:net_memif0,role={role},socket-abstract=no,socket={}", socket.display())
-}
-
-fn serve(cx: &Cx<'_>, forward: &Path) -> Result<Running> {
-    let server = Cmd::new(forward).arg(url(cx, "server")).arg("--json").start(cx, "server")?;
-    let socket = cx.dir.join("memif.sock");
-    cx.wait_for("the server listens", Duration::from_secs(20), || Ok(socket.exists().then_some(())))?;
-    Ok(server)
-}
-
-fn check(cx: &Cx<'_>, echo_check: &Path, frames: usize) -> Result {
-    let check = Cmd::new(echo_check).arg(url(cx, "client")).arg(format!("frames={frames}"));
-    check.limit(Duration::from_secs(60)).run_to_log(cx)
-}
-
-/// pmd's examples with DPDK.
-pub struct Examples {
-    /// Sends back, or on.
-    pub forward: PathBuf,
-    echo_check: PathBuf,
-}
-
-/// Builds them, beside those without DPDK that have the same names.
-pub fn examples(cx: &Cx<'_>) -> Result<Examples> {
-    let build = ["build", "--release", "--locked", "--package", "pmd", "--features", "dpdk"];
-    cargo(cx).args(build).args(["--example", "forward", "--example", "echo_check"]).run_to_log(cx)?;
-    let keep = |name: &str| {
-        let kept = cx.dir.join(name);
-        let built = cx.host.target().join("release/examples").join(name);
-        std::fs::copy(&built, &kept).context(|| format!("copy {}", built.display()))?;
-        Ok(kept)
-    };
-    Ok(Examples { forward: keep("forward")?, echo_check: keep("echo_check")? })
-}
+const DEVICE: &str = "dpdk:net_af_packet0,iface=d0";
