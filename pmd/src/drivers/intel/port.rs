@@ -160,6 +160,9 @@ impl<C: Chip> IntelPort<C> {
         chip.setup(bar, &self.setup);
         for (_, _, [received, sent]) in &rings {
             if !chip.start_rx(bar, *received, &self.setup) || !chip.start_tx(bar, *sent) {
+                // Before the rings go.
+                chip.halt(bar);
+                self.device.bus.stop_dma();
                 return Err(self.stuck("starting a queue"));
             }
         }
@@ -214,6 +217,7 @@ impl<C: Chip> Port for IntelPort<C> {
             Link::Up(speed) => Some(speed),
             Link::Down | Link::Gone => None,
         };
+        let wait_fd = self.device.bus.vectors().is_ok_and(|vectors| vectors >= self.setup.queues);
         PortInfo {
             url: self.url.clone(),
             driver: C::DRIVER,
@@ -221,7 +225,7 @@ impl<C: Chip> Port for IntelPort<C> {
             mtu: self.mtu,
             queues_max: self.once.max(),
             speed_mbps,
-            capabilities: Capabilities { wait_fd: true, spreads_flows: true, rx_checksum: true },
+            capabilities: Capabilities { wait_fd, spreads_flows: true, rx_checksum: true },
             address_bits: ADDRESS_BITS,
             notes: self.notes.clone(),
         }

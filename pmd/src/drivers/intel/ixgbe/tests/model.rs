@@ -87,7 +87,7 @@ impl Chip82599 {
     fn ring(&self, queue: usize) -> (*mut [u64; 2], u32) {
         let base = u64::from(self.get(queue + BASE_LOW)) | u64::from(self.get(queue + BASE_HIGH)) << 32;
         assert!(
-            base != 0 && base % 128 == 0 && self.get(queue + LENGTH) % 128 == 0,
+            base != 0 && base % 128 == 0 && self.get(queue + LENGTH).is_multiple_of(128),
             "a ring as 7.1.9 wants it"
         );
         (base as *mut [u64; 2], self.get(queue + LENGTH) / 16)
