@@ -34,7 +34,7 @@ pub const FOR_TESTS: &[Package] = &[
     package("iputils-ping", "ping and ping -6 against our stack"),
     package("valgrind", "counts the instructions that receiving executes"),
     package("xz-utils", "unpacks the modules of the guests' kernel"),
-    package("dpdk-dev", "dpdk-testpmd: the other process of memif"),
+    package("dpdk-dev", "dpdk-testpmd: the other process of memif, and the anchor of forwarding"),
     package("binutils", "nm and objdump: which instructions these are"),
     package(
         "libdpdk-dev",
@@ -47,7 +47,6 @@ pub const FOR_TESTS: &[Package] = &[
 /// What `cargo lab bench` needs besides.
 pub const FOR_BENCHES: &[Package] = &[
     package("libopenafs-dev", "OpenAFS's Rx library: the anchor of the rxperf bench"),
-    package("dpdk-dev", "dpdk-testpmd: the anchor of forwarding"),
     package("liburcu-dev", "liburcu's quiescent-state flavour: the anchor of the rcu bench"),
 ];
 
