@@ -199,6 +199,7 @@ fn forward(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     for port in &ports {
         let info = port.info();
         eprintln!("{}: {}, MTU {}, link {:?}", info.url, info.mac, info.mtu, port.link());
+        info.notes.iter().for_each(|note| eprintln!("  {note}"));
     }
     let asleep = AtomicU64::new(0);
     let (told, rates, begun) = std::thread::scope(|scope| {

@@ -12,6 +12,9 @@
 //! end
 //! ```
 //!
+//! A driver with zero copy lets go of the memory some time after the socket is closed, which a process without privileges cannot see:
+//! there, what the device still held at the end does not come home, and the pool's memory stays mapped.
+//!
 //! Deliberately absent: handing a port on while frames flow. A process that wants to start anew is given a new port.
 
 use std::io::{self, IoSlice, Read};
