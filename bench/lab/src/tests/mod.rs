@@ -28,10 +28,10 @@ pub const ALL: &[Step] = &[
     Step::new("drivers/memif", 5, drivers::memif).about(
         "through dpdk-testpmd's net_memif, in both roles: every frame returns whole and in order, also after it was killed",
     ),
-    Step::new("drivers/dpdk", 6, drivers::dpdk).about(
+    Step::new("drivers/dpdk", 12, drivers::dpdk).about(
         "feature dpdk: clippy; net_null, net_ring, net_memif, net_pcap, net_af_packet, a deleted interface; on both kinds of pages",
     ),
-    Step::new("drivers/dpdk-processes", 6, drivers::dpdk_processes).about(
+    Step::new("drivers/dpdk-processes", 10, drivers::dpdk_processes).about(
         "two processes of ours, each with DPDK, exchange 40,000 frames over veth, one is killed meanwhile; nothing stays behind",
     ),
     Step::new("rcu/rows", 25, rcu::rows::rows)
@@ -60,7 +60,7 @@ pub const ALL: &[Step] = &[
     ),
     Step::new("openafs/af_xdp", 4, openafs::af_xdp).about("the same on veth through AF_XDP"),
     Step::new("openafs/tap", 4, openafs::tap).about("the same on tap"),
-    Step::new("openafs/dpdk", 6, openafs::dpdk).about("the same on DPDK's net_af_packet"),
+    Step::new("openafs/dpdk", 12, openafs::dpdk).about("the same on DPDK's net_af_packet"),
     Step::new("openafs/sim", 6, openafs::sim)
         .about("the same with 2 % lost, 1 % doubled, 5 % reordered on the clients' side"),
     Step::new("rxdebug/gateway", 3, rxdebug::of_the_gateway)
