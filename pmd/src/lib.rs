@@ -26,7 +26,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Ports, by URL: `memory:` and `null:` inside the process, `af_packet:`, `af_xdp:` and `tap:` for Linux interfaces, `pcap:` for capture files,
+//! Ports, by URL: `memory:` and `null:` inside the process, `memif:` to another, `af_packet:`, `af_xdp:` and `tap:` for Linux interfaces, `pcap:` for capture files,
 //! `sim:` around any other, for delay, loss and worse, and `igb:`, `e1000e:`, `ixgbe:` for Intel's NICs on VFIO. How each is meant is written at the top of its file in `drivers/`.
 //!
 //! Deliberately absent: protocols (the engine's), threads, and any clock but the one in [`time`].

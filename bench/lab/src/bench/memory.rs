@@ -54,7 +54,7 @@ pub fn forward(cx: &Cx<'_>, rounds: &mut Rounds) -> Result<Vec<Comparison>> {
 }
 
 /// Measures two arms, ours first in the list, and makes a line of the table of them.
-fn compare(
+pub(super) fn compare(
     cx: &Cx<'_>,
     rounds: &mut Rounds,
     arms: &mut [Arm<'_, f64>; 2],

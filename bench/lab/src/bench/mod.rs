@@ -75,6 +75,12 @@ pub const ALL: &[Bench] = &[
         run: drivers::dpdk,
     },
     Bench {
+        name: "drivers/memif",
+        about: "forwarding through memif between two processes; against dpdk-testpmd macswap on net_memif, before the same peer",
+        minutes: 20,
+        run: drivers::memif,
+    },
+    Bench {
         name: "rcu",
         about: "reads, grace periods, dispatch to sockets, lookups; against liburcu, DPDK, crossbeam, locks and counts",
         minutes: 20,

@@ -45,7 +45,7 @@ pub fn forward(cx: &Cx<'_>, cpus: [usize; 2], device: &str, mode: &str) -> Resul
 }
 
 /// Every `Rx-pps` of a single port, in order. A line that is still being written does not count.
-fn rx_rates(stdout: &str) -> Vec<f64> {
+pub fn rx_rates(stdout: &str) -> Vec<f64> {
     let complete = stdout.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     let rate = |line: &str| line.trim().strip_prefix("Rx-pps:")?.split_whitespace().next()?.parse().ok();
     complete.filter_map(rate).collect()

@@ -3,6 +3,8 @@
 
 mod af_xdp;
 mod dpdk;
+mod memif;
 
 pub use af_xdp::af_xdp;
 pub use dpdk::dpdk;
+pub use memif::memif;
