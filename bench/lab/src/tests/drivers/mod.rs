@@ -1,9 +1,11 @@
 //! Drivers beside real peers, and on interfaces that take privileges: a step `drivers/NAME` each.
 
 mod dpdk;
+mod instructions;
 mod memif;
 
 pub use dpdk::{dpdk, processes as dpdk_processes};
+pub use instructions::instructions;
 pub use memif::memif;
 
 use super::workspace::run_privileged;

@@ -1,6 +1,6 @@
 //! RCU sockets, proved on what really runs: the instructions, the memory, the compiler's refusals.
 
-mod callgrind;
+pub mod callgrind;
 pub mod churn;
 pub mod instructions;
 pub mod rows;
