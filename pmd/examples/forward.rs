@@ -11,13 +11,14 @@
 //! One thread for each queue, pinned when `--cpus` names CPUs. What a device cannot take at once waits, so that nothing is lost here.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant as Wall};
 
 use clap::{Parser, ValueEnum};
 use pmd::{
-    BURST, Burst, Checksum, Clock, CoreSlot, LinkState, Mbuf, OpenOptions, Pool, PoolConfig, Port, Queue,
+    BURST, Burst, Checksum, Clock, CoreSlot, LinkState, Mbuf, OpenOptions, Pool, PoolConfig, PoolHandle,
+    Port, Queue,
 };
 use pmd::{PoolSeed, QueueStats};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -196,15 +197,17 @@ fn forward(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         signal_hook::flag::register(signal, stop.clone())?;
     }
     let (ports, seeds, queues) = open(&args)?;
+    let pools: Vec<_> = seeds.iter().map(PoolSeed::handle).collect();
     for port in &ports {
         let info = port.info();
         eprintln!("{}: {}, MTU {}, link {:?}", info.url, info.mac, info.mtu, port.link());
         info.notes.iter().for_each(|note| eprintln!("  {note}"));
     }
     let asleep = AtomicU64::new(0);
+    let started = Barrier::new(args.queues + 1);
     let (told, rates, begun) = std::thread::scope(|scope| {
         let start = |(index, (seed, queues)): (usize, (PoolSeed, Vec<Box<dyn Queue>>))| {
-            let (args, stop, asleep) = (&args, &stop, &asleep);
+            let (args, stop, asleep, started) = (&args, &stop, &asleep, &started);
             scope.spawn(move || {
                 if !args.cpus.is_empty() {
                     let id = args.cpus[index % args.cpus.len()];
@@ -215,18 +218,21 @@ fn forward(args: Args) -> Result<(), Box<dyn std::error::Error>> {
                 let waiting = queues.iter().map(|_| Burst::new()).collect();
                 let mut worker = Worker { queues, waiting, mode: args.mode, counts: Counts::default() };
                 worker.inject(args.inject, args.len, &mut pool);
+                // The first turn gives the device its buffers.
+                worker.turn(Clock::now(), &mut pool);
+                started.wait();
                 worker.run(&mut pool, args.idle, stop);
                 asleep.fetch_add(worker.counts.sleeps, Ordering::Relaxed);
                 let stats: Vec<_> = worker.queues.iter().map(|queue| told(&queue.stats())).collect();
                 worker.queues.clear();
                 worker.waiting.clear();
-                let lost = pool.capacity() - pool.available();
                 let [unknown, good, bad, partial] = worker.counts.checksums;
-                json!({"ports": stats, "sleeps": worker.counts.sleeps, "vlans": worker.counts.vlans, "buffers_out": lost,
+                json!({"ports": stats, "sleeps": worker.counts.sleeps, "vlans": worker.counts.vlans,
                        "checksums": {"unknown": unknown, "good": good, "bad": bad, "partial": partial}})
             })
         };
         let threads: Vec<_> = seeds.into_iter().zip(queues).enumerate().map(start).collect();
+        started.wait();
         eprintln!("ready");
         let begun = Wall::now();
         let rates = watch(&args, &ports, &stop, begun);
@@ -236,7 +242,7 @@ fn forward(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         (told, rates, begun)
     });
     let seconds = begun.elapsed().as_secs_f64();
-    report(&args, &ports, &rates, told, seconds, asleep.into_inner());
+    report(&args, ports, &pools, &rates, told, seconds, asleep.into_inner());
     Ok(())
 }
 
@@ -300,7 +306,8 @@ fn watch(args: &Args, ports: &[Box<dyn Port>], stop: &AtomicBool, begun: Wall) -
 
 fn report(
     args: &Args,
-    ports: &[Box<dyn Port>],
+    ports: Vec<Box<dyn Port>>,
+    pools: &[PoolHandle],
     rates: &[f64],
     queues: Vec<Value>,
     seconds: f64,
@@ -312,14 +319,19 @@ fn report(
     let mpps = counted.get(counted.len() / 2).copied().unwrap_or(0.0);
     let stats: Vec<Value> = ports.iter().map(|port| told(&port.stats())).collect();
     let frames: u64 = ports.iter().map(|port| port.stats().rx_frames).sum();
+    let links: Vec<bool> = ports.iter().map(|port| port.link() == LinkState::Up).collect();
+    let rss: Vec<_> = ports.iter().map(|port| port.rss().map(chosen)).collect();
+    // A device may keep buffers until it is closed, because only then it writes to them no more.
+    drop(ports);
+    let out: usize = pools.iter().map(PoolHandle::in_use).sum();
     if args.json {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
-        let links: Vec<bool> = ports.iter().map(|port| port.link() == LinkState::Up).collect();
         let cpu_seconds = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
         println!(
             "{}",
             json!({"name": "forward", "mpps": mpps, "rates_mpps": rates, "frames": frames, "seconds": seconds,
-                   "cpu_seconds": cpu_seconds, "sleeps": sleeps, "up": links, "rss": ports.iter().map(|port| port.rss().map(chosen)).collect::<Vec<_>>(), "ports": stats, "queues": queues})
+                   "cpu_seconds": cpu_seconds, "sleeps": sleeps, "up": links, "rss": rss, "buffers_out": out,
+                   "ports": stats, "queues": queues})
         );
     } else {
         println!(

@@ -45,7 +45,7 @@ pub fn run(host: &Host, args: &Args) -> Result {
             Model::Igb => "igb",
             Model::E1000e => "e1000e",
         };
-        Nic { model, peer: Peer::Hub }
+        Nic { model, peer: Peer::Hub(0) }
     };
     let nics: Vec<Nic> = args.nics.iter().map(nic).collect();
     let mut guest = Guest::boot(&cx, &kit, &nics)?;

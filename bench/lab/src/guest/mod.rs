@@ -50,8 +50,8 @@ pub struct Nic {
 pub enum Peer {
     /// This process: [`Guest::wire`].
     Wire,
-    /// All other NICs with this peer.
-    Hub,
+    /// All NICs with this number.
+    Hub(u8),
 }
 
 /// The MAC address of NIC `index`.
@@ -240,7 +240,7 @@ fn plug(command: Cmd, index: usize, nic: Nic) -> Cmd {
     let (id, slot) = (nic_id(index), 1 + index);
     let [a, b, c, d, e, f] = mac(index);
     let netdev = match nic.peer {
-        Peer::Hub => format!("hubport,id=net{index},hubid=0"),
+        Peer::Hub(number) => format!("hubport,id=net{index},hubid={number}"),
         Peer::Wire => Wire::netdev(Path::new(SOCKETS), index),
     };
     let port = format!("pcie-root-port,id=port{index},chassis={slot},slot={slot}");

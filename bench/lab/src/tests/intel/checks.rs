@@ -147,9 +147,10 @@ impl<'g, 'c> Nic<'g, 'c> {
         forward.stop(self.guest).map(drop)
     }
 
-    /// Tags come back; right checksums are told from wrong ones. What was counted.
-    pub fn offloads(&mut self) -> Result<(u64, Checksums)> {
-        let forward = self.forward("offloads", "")?;
+    /// Tags come back; right checksums are told from wrong ones. What was counted. `options` go behind the URL.
+    pub fn offloads(&mut self, options: &str) -> Result<(u64, Checksums)> {
+        let words = format!("{}{options}", self.url);
+        let forward = Forward::start(self.cx, self.guest, "offloads", &words)?;
         let tagged = Load { tag: Some(0x6123), ..self.load(EACH) };
         self.echo(&tagged)?.must_be_complete()?;
         let load = self.load(EACH);

@@ -23,7 +23,7 @@ pub fn control(cx: &Cx<'_>) -> Result {
         let mut nic = checks::Nic::new(cx, &mut guest, index, format!("af_packet:eth{index}"));
         nic.echoes(5_000)?;
         nic.cable()?;
-        let (_, checksums) = nic.offloads()?;
+        let (_, checksums) = nic.offloads("")?;
         let good = 2 * checks::EACH;
         ensure!(
             checksums.good == good && checksums.bad == 0,
