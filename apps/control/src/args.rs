@@ -11,7 +11,7 @@ use crate::sources::Sources;
 /// Of a command that can be looked into.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct ServeArgs {
-    /// Where `rxline rx` and `rxline top` reach this process: a path for a Unix socket, or none
+    /// Where `rxline rx`, `top` and `capture` reach this process: a path for a Unix socket, or none
     ///
     /// Without it: COMMAND-PID.sock in /run/rxline (root) or $XDG_RUNTIME_DIR/rxline.
     #[arg(long, value_name = "PATH|none")]

@@ -63,6 +63,11 @@ impl Capture {
 }
 
 impl Captured {
+    /// A file that somebody else wrote.
+    pub fn of(file: PathBuf) -> Captured {
+        Captured { file }
+    }
+
     /// An error if any packet is malformed or has a wrong checksum; how many packets there are.
     pub fn must_be_clean(&self, cx: &Cx<'_>) -> Result<usize> {
         let wrong = "_ws.malformed || ip.checksum.status == \"Bad\" || udp.checksum.status == \"Bad\" \

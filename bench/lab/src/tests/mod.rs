@@ -3,7 +3,9 @@
 use crate::step::Step;
 
 mod backends;
+mod capture;
 mod demo;
+mod doctor;
 mod drivers;
 mod fuzz;
 mod intel;
@@ -53,6 +55,11 @@ pub const ALL: &[Step] = &[
     Step::new("views", 8, views::views).about(
         "a running demo is asked for all listings, top and metrics: they agree with its own report; strangers are refused",
     ),
+    Step::new("capture", 8, capture::capture).about(
+        "a running service is captured: tshark reads every frame that its ledger counts, and each drop's reason",
+    ),
+    Step::new("doctor", 8, doctor::doctor)
+        .about("rxline doctor works where everything is read-only, and the commands it names mend what it complains about"),
     Step::new("ping", 4, ping::ping)
         .about("ping and ping -6 are answered, 1000 of 1000, whole and in fragments, on veth (AF_PACKET, AF_XDP) and tap"),
     Step::new("openafs/peers", 3, openafs::peers)
