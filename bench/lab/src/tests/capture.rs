@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::Value;
 
 use crate::cargo::build_rxline;
-use crate::fault::{Context, Fault, Result, ensure};
+use crate::fault::{Context, Result, ensure};
 use crate::net::{finish, veth};
 use crate::ns::Netns;
 use crate::proc::{Cmd, Running};
@@ -72,17 +71,21 @@ impl At<'_> {
     }
 
     fn counts(&self) -> Result<Counts> {
-        let args = ["top", "--json", "--count", "1", "--control"];
+        let args = ["top", "--prometheus", "--control"];
         let told = Cmd::new(self.rxline).args(args).arg(self.socket).ok(self.cx)?.stdout;
-        let top: Value =
-            serde_json::from_str(&told).map_err(|error| Fault::Check(format!("{error} in {told:?}")))?;
-        let engine = &top["engines"][0];
-        let number = |value: &Value| value.as_u64().unwrap_or_default();
-        let core = &engine["cores"][0];
+        let value = |name: &str, label: &str| -> u64 {
+            let named = told.lines().filter(|line| line.starts_with(name) && line.contains(label));
+            named.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+        };
+        let received = value("rxline_core_received_frames_total{", "");
+        ensure!(
+            told.contains("rxline_port_transmit_frames_total{"),
+            "no frames of ports in the metrics:\n{told}"
+        );
         Ok(Counts {
-            received: number(&core["received"]),
-            no_socket: number(&core["drops"]["no_socket"]),
-            transmitted: number(&engine["ports"][0]["tx_frames"]),
+            received,
+            no_socket: value("rxline_core_drops_total{", "reason=\"no_socket\""),
+            transmitted: value("rxline_port_transmit_frames_total{", ""),
         })
     }
 }
