@@ -114,12 +114,12 @@ impl Net {
         self.finish_kernel_ends(cx)
     }
 
-    /// Where to capture: namespace and interface towards the clients, and towards the servers. What AF_XDP receives and sends is
+    /// Where to capture: namespace and interface towards the clients, and towards the servers. What AF_XDP receives and sends, and what net_af_packet sends (past the qdiscs), is
     /// seen at the far ends alone.
     pub fn taps(&self) -> [(&Netns, &'static str); 2] {
         match self.wire {
-            Wire::AfPacket | Wire::Dpdk => [(&self.gateway, "cli0"), (&self.gateway, "srv0")],
-            Wire::AfXdp | Wire::Tap => [(&self.client, "cli0"), (&self.lan, "srv0")],
+            Wire::AfPacket => [(&self.gateway, "cli0"), (&self.gateway, "srv0")],
+            Wire::AfXdp | Wire::Dpdk | Wire::Tap => [(&self.client, "cli0"), (&self.lan, "srv0")],
         }
     }
 
