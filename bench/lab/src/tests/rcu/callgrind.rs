@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::fault::{Context, Fault, Result, ensure};
+use crate::ns::Netns;
 use crate::proc::Cmd;
 use crate::step::Cx;
 
@@ -58,6 +59,31 @@ pub fn run(
     start: &str,
     functions: &[String],
 ) -> Result<(Vec<Instruction>, String)> {
+    let (counts, told) = profile(cx, name, command, start, functions, None)?;
+    Ok((spell_out(cx, counts)?, told))
+}
+
+/// The same inside a namespace, and only how many instructions they are.
+pub fn count(
+    cx: &Cx<'_>,
+    name: &str,
+    command: &Cmd,
+    start: &str,
+    functions: &[String],
+    ns: &Netns,
+) -> Result<(u64, String)> {
+    let (counts, told) = profile(cx, name, command, start, functions, Some(ns))?;
+    Ok((counts.values().map(|count| count.times).sum(), told))
+}
+
+fn profile(
+    cx: &Cx<'_>,
+    name: &str,
+    command: &Cmd,
+    start: &str,
+    functions: &[String],
+    ns: Option<&Netns>,
+) -> Result<(Counts, String)> {
     let profile = cx.dir.join(format!("{name}.callgrind"));
     let mut words = vec!["valgrind".to_string(), "--quiet".into(), "--tool=callgrind".into()];
     let plain = ["--dump-instr=yes", "--demangle=no", "--compress-strings=no", "--compress-pos=no"];
@@ -65,11 +91,15 @@ pub fn run(
     words.extend(["--collect-atstart=no".to_string(), format!("--zero-before={start}")]);
     words.push(format!("--callgrind-out-file={}", profile.display()));
     words.extend(functions.iter().map(|function| format!("--toggle-collect={function}")));
-    let output = command.clone().under(words).ok(cx)?;
+    let mut command = command.clone().under(words);
+    if let Some(ns) = ns {
+        command = command.under(["ip", "netns", "exec", ns.name()]);
+    }
+    let output = command.ok(cx)?;
     let text = fs::read_to_string(&profile).context(|| format!("read {}", profile.display()))?;
     let counts = parse(&text)
         .map_err(|line| Fault::Check(format!("{}: not understood: {line}", profile.display())))?;
-    Ok((spell_out(cx, counts)?, output.stdout))
+    Ok((counts, output.stdout))
 }
 
 /// A profile, its addresses not yet looked up: by object and address in it.
