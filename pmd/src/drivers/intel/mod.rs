@@ -17,6 +17,8 @@
 
 mod advanced;
 mod bar;
+#[cfg(test)]
+mod bursts;
 mod bus;
 mod chip;
 pub(crate) mod e1000e;
