@@ -36,7 +36,7 @@ pub const ALL: &[Step] = &[
     Step::new("drivers/dpdk-processes", 10, drivers::dpdk_processes).about(
         "two processes of ours, each with DPDK, exchange 40,000 frames over veth, one is killed meanwhile; nothing stays behind",
     ),
-    Step::new("drivers/instructions", 5, drivers::instructions)
+    Step::new("drivers/instructions", 12, drivers::instructions)
         .about("what rx_burst and tx_burst of each driver execute for a frame has not grown"),
     Step::new("rcu/rows", 25, rcu::rows::rows)
         .about("the test of every row of bench/lab/rows/ROWS.md passes; `cargo lab models --mutants` breaks each"),
