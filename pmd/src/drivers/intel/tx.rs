@@ -118,8 +118,9 @@ impl TxRing {
             TxOffload { checksum: None, vlan: None } => None,
             offload => C::tx_context(offload).filter(|context| self.context != Some(*context)),
         };
-        let pieces = self.locate(frame);
-        let needed = pieces.as_ref().map_or_else(|| frame.len().div_ceil(COPY), |pieces| pieces.len());
+        let mut pieces = Pieces::new();
+        let located = self.locate(frame, &mut pieces);
+        let needed = if located { pieces.len() } else { frame.len().div_ceil(COPY) };
         // One stays free, for a ring whose head is its tail is empty.
         if self.used + needed + usize::from(context.is_some()) >= self.ring.size() {
             return None;
@@ -129,10 +130,10 @@ impl TxRing {
             self.push(context);
         }
         let (place, frame_len) = (self.head, frame.len());
-        let Some(pieces) = pieces else {
+        if !located {
             *last = self.copy::<C>(frame, offload, counters);
             return Some(COPIED);
-        };
+        }
         for (index, &(iova, len)) in pieces.iter().enumerate() {
             let piece = TxPiece { iova, len, frame_len, last: index + 1 == needed };
             *last = C::tx_data(piece, offload);
@@ -148,18 +149,15 @@ impl TxRing {
         self.used += 1;
     }
 
-    /// Where the device finds the frame, or `None` when it has to be copied.
+    /// Finds the pieces of the frame as the device sees them; false when it has to be copied.
     #[inline]
-    fn locate(&self, frame: &Mbuf) -> Option<Pieces> {
-        if frame.len() < PADDABLE {
-            return None;
-        }
-        let mut pieces = Pieces::new();
-        for segment in frame.segments().filter(|segment| !segment.is_empty()) {
-            let seen = |seen: &Seen| seen.locate(segment.as_ptr(), segment.len());
-            pieces.try_push((self.memory.iter().find_map(seen)?, segment.len())).ok()?;
-        }
-        Some(pieces)
+    fn locate(&self, frame: &Mbuf, pieces: &mut Pieces) -> bool {
+        frame.len() >= PADDABLE
+            && frame.segments().filter(|segment| !segment.is_empty()).all(|segment| {
+                let seen = |seen: &Seen| seen.locate(segment.as_ptr(), segment.len());
+                let iova = self.memory.iter().find_map(seen);
+                iova.is_some_and(|iova| pieces.try_push((iova, segment.len())).is_ok())
+            })
     }
 
     /// Copies a frame for which there is room; returns its last descriptor.
