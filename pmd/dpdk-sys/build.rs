@@ -66,11 +66,11 @@ mod link {
         cc.compile("rxl_shim");
     }
 
-    /// The inline functions are compiled for the machine that builds, as `-march=native` has it; DPDK's own flags name the oldest that it
-    /// supports.
+    /// The inline functions are compiled for the machine that builds, as `-march=native` has it, unless the result is to be portable; DPDK's
+    /// own flags name the oldest that it supports.
     fn machine() -> Option<&'static str> {
         let (target, host) = (std::env::var("TARGET").ok()?, std::env::var("HOST").ok()?);
-        match (target == host, target.starts_with("x86_64")) {
+        match (target == host && !cfg!(feature = "portable"), target.starts_with("x86_64")) {
             (true, _) => Some("-march=native"),
             (false, true) => Some("-march=corei7"),
             (false, false) => None,

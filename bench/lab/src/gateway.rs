@@ -39,8 +39,8 @@ impl Plan {
         Plan { pools: vec![("rxperf", RXPERF, backends.to_vec())], ..Plan::openafs(&[]) }
     }
 
-    fn config(&self, net: &Net) -> String {
-        let (front, back) = net.urls();
+    /// The configuration file, with the URLs of the ports towards clients and servers.
+    pub fn config(&self, (front, back): (&str, &str)) -> String {
         let mut text = format!("cores = [0]\ndrain_seconds = 5\n\n[memory]\nbuffers = {}\n", self.buffers);
         let ports = [
             (format!("{}{front}", self.front), format!("\"{FRONT}/24\", \"{FRONT6}/64\"")),
@@ -91,7 +91,7 @@ impl Gateway {
             _ => build_rxline(cx)?,
         };
         let path = cx.dir.join("gateway.toml");
-        fs::write(&path, plan.config(net)).context(|| format!("write {}", path.display()))?;
+        fs::write(&path, plan.config(net.urls())).context(|| format!("write {}", path.display()))?;
         let command = net.gateway.cmd(rxline).arg("gateway").arg("--config").arg(&path).arg("--json");
         let mut process = command.env("RUST_BACKTRACE", "1").start(cx, "gateway")?;
         let attached = net.attach(cx);
@@ -135,9 +135,7 @@ impl Gateway {
     }
 
     fn last_figures(&self) -> Option<Figures> {
-        let text = self.process.stdout();
-        let complete = &text[..=text.rfind('\n')?];
-        serde_json::from_str(complete.lines().last()?).ok()
+        latest(&self.process.stdout())
     }
 
     /// SIGTERM; its last figures once it ended, which has to be with exit code 0.
@@ -146,13 +144,24 @@ impl Gateway {
         self.process.signal(Signal::TERM)?;
         let status = self.process.wait(cx, Duration::from_secs(20))?;
         cx.log.block(&self.process.stderr());
-        let text = self.process.stdout();
-        let last = text.lines().last().unwrap_or_default();
-        let closing = serde_json::from_str::<Closing>(last);
-        let closing = closing
-            .map_err(|error| Fault::Check(format!("the gateway's closing report is {last:?}: {error}")))?;
-        ensure!(closing.leaks.is_empty(), "the gateway leaks: {}", closing.leaks.join("; "));
+        let figures = closing(&self.process.stdout())?;
         ensure!(status.success(), "the gateway ended with {}", crate::proc::words(status));
-        Ok(closing.stats)
+        Ok(figures)
     }
+}
+
+/// The figures at the end of all that a gateway printed; it must have cleaned up behind itself.
+pub fn closing(printed: &str) -> Result<Figures> {
+    let last = printed.lines().last().unwrap_or_default();
+    let closing = serde_json::from_str::<Closing>(last);
+    let closing = closing
+        .map_err(|error| Fault::Check(format!("the gateway's closing report is {last:?}: {error}")))?;
+    ensure!(closing.leaks.is_empty(), "the gateway leaks: {}", closing.leaks.join("; "));
+    Ok(closing.stats)
+}
+
+/// The last whole line of figures among what a gateway printed so far.
+pub fn latest(printed: &str) -> Option<Figures> {
+    let complete = &printed[..=printed.rfind('\n')?];
+    serde_json::from_str(complete.lines().last()?).ok()
 }

@@ -79,6 +79,10 @@ pub struct Guest<'a> {
 impl<'a> Guest<'a> {
     /// Starts one, and waits until it takes scripts.
     pub fn boot(cx: &'a Cx<'a>, kit: &Kit, nics: &[Nic]) -> Result<Guest<'a>> {
+        Guest::boot_with(cx, kit, nics, |qemu| qemu)
+    }
+
+    fn boot_with(cx: &'a Cx<'a>, kit: &Kit, nics: &[Nic], place: impl Fn(Cmd) -> Cmd) -> Result<Guest<'a>> {
         let sockets = Path::new(SOCKETS);
         let _ = fs::remove_dir_all(sockets);
         fs::create_dir_all(sockets).context(|| format!("create {SOCKETS}"))?;
@@ -94,7 +98,7 @@ impl<'a> Guest<'a> {
         let command = machine(kit, &share, &console);
         let command =
             nics.iter().enumerate().fold(command, |command, (index, nic)| plug(command, index, *nic));
-        let mut qemu = command.start(cx, "qemu")?;
+        let mut qemu = place(command).start(cx, "qemu")?;
         let agent = Line::connect(cx, &mut qemu, &sockets.join("agent"))?;
         let monitor = Monitor::connect(cx, &mut qemu, &sockets.join("monitor"))?;
         let mut guest = Guest { cx, qemu, agent, monitor, wires, share, scripts: 0, console };
@@ -146,6 +150,18 @@ impl<'a> Guest<'a> {
         Ok((status, printed))
     }
 
+    /// Writes a file into the share.
+    pub fn write(&self, name: &str, text: &str) -> Result {
+        let path = self.share.join(name);
+        fs::write(&path, text).context(|| format!("write {}", path.display()))
+    }
+
+    /// Removes a file from the share.
+    pub fn remove(&self, name: &str) -> Result {
+        let path = self.share.join(name);
+        fs::remove_file(&path).context(|| format!("remove {}", path.display()))
+    }
+
     /// A remark for the step's log.
     pub fn log(&self, text: &str) {
         self.cx.log.block(text);
@@ -184,6 +200,11 @@ impl<'a> Guest<'a> {
 
     /// Ends it. A fault that its kernel or IOMMU reported is ours: programs in the guest run on nothing but our drivers.
     pub fn stop(self) -> Result {
+        self.must_be_well()
+    }
+
+    /// An error if its kernel or IOMMU reported one.
+    pub fn must_be_well(&self) -> Result {
         let said = fs::read(&self.console).context(|| format!("read {}", self.console.display()))?;
         let said = String::from_utf8_lossy(&said);
         let bad = said.lines().find(|line| is_fault(line));
@@ -203,7 +224,8 @@ impl Drop for Guest<'_> {
 }
 
 fn is_fault(line: &str) -> bool {
-    const WORDS: [&str; 6] = ["DMAR: [", "BUG:", "Oops", "Call Trace", "general protection", "segfault at"];
+    const WORDS: [&str; 7] =
+        ["DMAR: [", "BUG:", "Oops", "Call Trace", "general protection", "segfault at", "traps: "];
     WORDS.iter().any(|word| line.contains(word))
 }
 
@@ -260,6 +282,9 @@ mod tests {
         assert!(is_fault("[   12.3] DMAR: [DMA Write NO_PASID] Request device [01:00.0] fault addr 0x1000"));
         assert!(is_fault("[    9.9] BUG: kernel NULL pointer dereference, address: 0000000000000000"));
         assert!(is_fault("[    5.0] forward[71]: segfault at 0 ip 000055 sp 00007f error 4"));
+        assert!(is_fault(
+            "[   10.7] traps: forward[178] trap invalid opcode ip:55878503a44c sp:7fff29 error:0"
+        ));
         assert!(!is_fault("[    0.1] DMAR: IOMMU enabled"));
     }
 }

@@ -94,4 +94,6 @@ pub const ALL: &[Step] = &[
         "igb: on an emulated 82576: 50,000 frames, 4 queues, link down and up, sleep and wake, killed, offloads",
     ),
     Step::new("intel/e1000e", 8, intel::e1000e).about("e1000e: on an emulated 82574L: the same with one queue"),
+    Step::new("intel/suite", 8, intel::suite)
+        .about("two emulated 82576, and two 82574L, on a cable: the suite that all drivers pass, RSS, offloads, sleep"),
 ];

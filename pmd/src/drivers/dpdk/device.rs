@@ -60,6 +60,8 @@ pub(super) struct Device {
     started: AtomicBool,
     /// Pools that it may hold buffers of.
     pub pools: Vec<Arc<Mempool>>,
+    /// How it spreads flows, since it was started: some devices forget it when they are stopped.
+    pub rss: Option<Rss>,
     pub mtu: usize,
 }
 
@@ -129,6 +131,7 @@ impl Device {
             plugged: true,
             started: AtomicBool::new(false),
             pools: Vec::new(),
+            rss: None,
             mtu: 0,
         };
         match device.look(mtu) {
@@ -260,6 +263,7 @@ impl Device {
             // Neighbour discovery is multicast. Devices that cannot be told receive it anyway.
             sys::rte_eth_allmulticast_enable(self.port);
         }
+        self.rss = self.ask_rss();
         Ok(abilities)
     }
 
@@ -359,7 +363,7 @@ impl Device {
     }
 
     /// How it spreads flows, as it says itself.
-    pub(super) fn rss(&self) -> Option<Rss> {
+    fn ask_rss(&self) -> Option<Rss> {
         if self.pools.len() < 2 || self.hashes() == 0 {
             return None;
         }

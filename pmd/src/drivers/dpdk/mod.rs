@@ -147,7 +147,7 @@ impl Port for DpdkPort {
     }
 
     fn rss(&self) -> Option<Rss> {
-        self.device.rss()
+        self.device.rss.clone()
     }
 
     fn link(&self) -> LinkState {

@@ -96,13 +96,14 @@ impl Forward {
             echo $! > /tmp/{name}.pid"
         ))?;
         let forward = Forward { name: name.into() };
-        let ready = cx.wait_for("forward opens its port", Duration::from_secs(20), || {
+        let ready = cx.wait_for("forward opens its port", Duration::from_secs(60), || {
             let said = guest.shared(&format!("{name}.err"));
             if said.lines().any(|line| line == "ready") {
                 return Ok(Some(()));
             }
             let refused = said.contains("forward: ") && said.ends_with('\n');
             ensure!(!refused, "forward refuses to start: {said}");
+            guest.must_be_well()?;
             Ok(None)
         });
         cx.log.block(&guest.shared(&format!("{name}.err")));

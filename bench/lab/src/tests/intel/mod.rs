@@ -4,6 +4,8 @@ mod checks;
 mod control;
 mod forward;
 mod native;
+mod suite;
 
 pub use control::control;
 pub use native::{e1000e, igb};
+pub use suite::suite;
