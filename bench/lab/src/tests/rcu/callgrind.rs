@@ -125,6 +125,8 @@ fn parse(profile: &str) -> std::result::Result<Counts, String> {
                 // What the callee took follows: it has lines of its own.
                 "calls" => _ = lines.next(),
                 "fl" | "fi" | "fe" | "cob" | "cfi" | "cfl" | "cfn" => {}
+                // Of the header: the command that was run, and its words.
+                _ if key.starts_with("cmd: ") => {}
                 _ => return Err(wrong()),
             }
         } else if let Some(words) = line.strip_prefix("0x") {
