@@ -71,6 +71,7 @@ impl<C: Chip> Bench<C> {
             inserts_vlan: false,
             interrupt: None,
         };
+        device.runs(1);
         let queue = IntelQueue::new(device.clone(), parts);
         Bench { device, queue, pool, received: ring(&received), sent: ring(&sent), heads: [0; 2] }
     }

@@ -1,7 +1,7 @@
 //! The port: a device opened by its PCI address, and the queues made on it.
 
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::bar::Bar;
 use super::bus::{ADDRESS_BITS, Bus};
@@ -35,8 +35,6 @@ pub(crate) struct IntelPort<C: Chip> {
     setup: Setup,
     once: QueuesOnce,
     counters: Vec<Arc<Counters>>,
-    /// What the device dropped, summed up.
-    drops: Mutex<Vec<u64>>,
     notes: Vec<String>,
 }
 
@@ -123,10 +121,9 @@ impl<C: Chip> IntelPort<C> {
             return Err(DeviceError::NoMac { pci: pci.to_owned(), mac: mac.to_string() });
         }
         let Wish { url, mtu, ring, setup, once } = wish;
-        let drops = Mutex::new(vec![0; C::DROPS.len()]);
         let device = Arc::new(Device::new(chip, bar, bus));
         let notes = Vec::new();
-        Ok(IntelPort { url, device, mac, mtu, ring, setup, once, counters: Vec::new(), drops, notes })
+        Ok(IntelPort { url, device, mac, mtu, ring, setup, once, counters: Vec::new(), notes })
     }
 
     fn make_queues(&mut self, pools: &[PoolHandle]) -> Result<Vec<Box<dyn Queue>>, DeviceError> {
@@ -168,6 +165,7 @@ impl<C: Chip> IntelPort<C> {
         }
         chip.route_interrupts(bar, pools.len());
         chip.go(bar, &self.setup);
+        self.device.runs(pools.len());
         let mut queues: Vec<Box<dyn Queue>> = Vec::new();
         for ((index, (rx, tx, _)), interrupt) in rings.into_iter().enumerate().zip(interrupts) {
             let counters = Counters::new(DROPS);
@@ -252,12 +250,8 @@ impl<C: Chip> Port for IntelPort<C> {
 
     fn stats(&self) -> PortStats {
         let mut sum = crate::drivers::sum(&self.counters);
-        let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.device.chip.link(&self.device.bar) != Link::Gone {
-            self.device.chip.drops(&self.device.bar, self.setup.queues, &mut drops);
-        }
-        for (name, count) in C::DROPS.iter().zip(&*drops) {
-            sum.drops.add(name, *count);
+        for (name, count) in C::DROPS.iter().zip(self.device.drops()) {
+            sum.drops.add(name, count);
         }
         sum
     }

@@ -1,10 +1,10 @@
 //! A queue of both directions, and the device that queues and port share.
 //!
-//! The device stays open until its port and all its queues are gone. Only then it is halted and kept from memory, and the rings, which
-//! queues leave behind when they are dropped, give their buffers back.
+//! A device runs until the last of its queues is dropped. Only then it is halted and kept from memory, and the rings, which queues leave
+//! behind, give their buffers back. It stays open, and tells what it dropped, until its port is gone too.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::bar::Bar;
@@ -33,21 +33,78 @@ const LINK_PERIOD: Duration = Duration::from_millis(10);
 pub(crate) struct Device<C: Chip> {
     pub chip: C,
     pub bar: Bar,
-    /// Rings of queues that are no more. Before the bus: buffers go home and mappings end while it is still open.
-    retired: Mutex<Vec<(RxRing, TxRing)>>,
+    /// Before the bus: mappings end while it is still open.
+    shared: Mutex<Shared>,
     pub bus: Bus,
+}
+
+/// What its queues and its port share.
+#[derive(Default)]
+struct Shared {
+    /// As it was started with, and those of them that are still there.
+    queues: usize,
+    left: usize,
+    stopped: bool,
+    /// Rings of those that are not.
+    retired: Vec<(RxRing, TxRing)>,
+    /// What the device dropped, by [`Chip::DROPS`].
+    drops: Vec<u64>,
 }
 
 impl<C: Chip> Device<C> {
     pub(crate) fn new(chip: C, bar: Bar, bus: Bus) -> Device<C> {
-        Device { chip, bar, retired: Mutex::default(), bus }
+        Device { chip, bar, shared: Mutex::default(), bus }
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It runs, with so many queues.
+    pub(crate) fn runs(&self, queues: usize) {
+        let mut shared = self.shared();
+        (shared.queues, shared.left) = (queues, queues);
+    }
+
+    /// What it dropped so far, by [`Chip::DROPS`].
+    pub(crate) fn drops(&self) -> Vec<u64> {
+        let mut shared = self.shared();
+        self.count_drops(&mut shared);
+        shared.drops.clone()
+    }
+
+    /// Adds what the registers count, which are zero again then.
+    fn count_drops(&self, shared: &mut Shared) {
+        shared.drops.resize(C::DROPS.len(), 0);
+        if self.chip.link(&self.bar) != Link::Gone {
+            self.chip.drops(&self.bar, shared.queues, &mut shared.drops);
+        }
+    }
+
+    /// Halts it, once.
+    fn stop(&self, shared: &mut Shared) {
+        if !std::mem::replace(&mut shared.stopped, true) {
+            self.chip.halt(&self.bar);
+            self.bus.stop_dma();
+        }
+    }
+
+    /// A queue is dropped, and leaves its rings.
+    fn retire(&self, rings: (RxRing, TxRing)) {
+        let mut shared = self.shared();
+        shared.retired.push(rings);
+        shared.left -= 1;
+        if shared.left == 0 {
+            self.count_drops(&mut shared);
+            self.stop(&mut shared);
+            shared.retired.clear();
+        }
     }
 }
 
 impl<C: Chip> Drop for Device<C> {
     fn drop(&mut self) {
-        self.chip.halt(&self.bar);
-        self.bus.stop_dma();
+        self.stop(&mut self.shared());
     }
 }
 
@@ -211,7 +268,8 @@ fn insert_tag(frame: &mut Mbuf) -> bool {
 impl<C: Chip> Drop for IntelQueue<C> {
     fn drop(&mut self) {
         self.device.chip.disarm(&self.device.bar, self.index);
-        let mut retired = self.device.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        retired.extend(self.rings.take());
+        if let Some(rings) = self.rings.take() {
+            self.device.retire(rings);
+        }
     }
 }
