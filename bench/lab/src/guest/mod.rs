@@ -24,6 +24,7 @@ use monitor::Monitor;
 use wire::Wire;
 
 use crate::fault::{Context, Fault, Result, ensure, tail};
+use crate::ns::Netns;
 use crate::proc::{Cmd, Running};
 use crate::step::Cx;
 
@@ -52,6 +53,8 @@ pub enum Peer {
     Wire,
     /// All NICs with this number.
     Hub(u8),
+    /// A tap of this name, which QEMU makes in the network namespace that it runs in.
+    Tap(&'static str),
 }
 
 /// The MAC address of NIC `index`.
@@ -80,6 +83,11 @@ impl<'a> Guest<'a> {
     /// Starts one, and waits until it takes scripts.
     pub fn boot(cx: &'a Cx<'a>, kit: &Kit, nics: &[Nic]) -> Result<Guest<'a>> {
         Guest::boot_with(cx, kit, nics, |qemu| qemu)
+    }
+
+    /// The same with QEMU in a network namespace, where its taps are.
+    pub fn boot_in(cx: &'a Cx<'a>, kit: &Kit, nics: &[Nic], ns: &Netns) -> Result<Guest<'a>> {
+        Guest::boot_with(cx, kit, nics, |qemu| qemu.under(["ip", "netns", "exec", ns.name()]))
     }
 
     fn boot_with(cx: &'a Cx<'a>, kit: &Kit, nics: &[Nic], place: impl Fn(Cmd) -> Cmd) -> Result<Guest<'a>> {
@@ -263,6 +271,7 @@ fn plug(command: Cmd, index: usize, nic: Nic) -> Cmd {
     let [a, b, c, d, e, f] = mac(index);
     let netdev = match nic.peer {
         Peer::Hub(number) => format!("hubport,id=net{index},hubid={number}"),
+        Peer::Tap(name) => format!("tap,id=net{index},ifname={name},script=no,downscript=no,vnet_hdr=off"),
         Peer::Wire => Wire::netdev(Path::new(SOCKETS), index),
     };
     let port = format!("pcie-root-port,id=port{index},chassis={slot},slot={slot}");

@@ -96,4 +96,8 @@ pub const ALL: &[Step] = &[
     Step::new("intel/e1000e", 8, intel::e1000e).about("e1000e: on an emulated 82574L: the same with one queue"),
     Step::new("intel/suite", 8, intel::suite)
         .about("two emulated 82576, and two 82574L, on a cable: the suite that all drivers pass, RSS, offloads, sleep"),
+    Step::new("intel/dpdk", 8, intel::dpdk)
+        .about("DPDK's igb and em drivers through our port: 50,000 frames each, 4 queues, link down and up, killed"),
+    Step::new("intel/gateway", 6, intel::gateway)
+        .about("rxline gateway in a guest, between two emulated 82576: calls from the host to the host, all verified"),
 ];

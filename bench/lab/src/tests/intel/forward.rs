@@ -91,8 +91,10 @@ pub struct Checksums {
 impl Forward {
     /// Starts it with these words, and waits until its port is open. `name` tells several of one guest apart.
     pub fn start(cx: &Cx<'_>, guest: &mut Guest<'_>, name: &str, words: &str) -> Result<Forward> {
+        // What an earlier one of that name said must be gone before this one is listened to.
         guest.sh(&format!(
-            "RUST_BACKTRACE=1 /share/forward {words} --json > /share/{name}.json 2> /share/{name}.err &
+            "rm -f /share/{name}.json /share/{name}.err
+            RUST_BACKTRACE=1 /share/forward {words} --json > /share/{name}.json 2> /share/{name}.err &
             echo $! > /tmp/{name}.pid"
         ))?;
         let forward = Forward { name: name.into() };

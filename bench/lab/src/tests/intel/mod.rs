@@ -2,10 +2,14 @@
 
 mod checks;
 mod control;
+mod dpdk;
 mod forward;
+mod gateway;
 mod native;
 mod suite;
 
 pub use control::control;
+pub use dpdk::dpdk;
+pub use gateway::gateway;
 pub use native::{e1000e, igb};
 pub use suite::suite;
