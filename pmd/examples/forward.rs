@@ -192,9 +192,9 @@ fn main() -> ExitCode {
 }
 
 fn forward(args: Args) -> Result<(), Box<dyn std::error::Error>> {
-    let stop = Arc::new(AtomicBool::new(false));
+    let signalled = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, stop.clone())?;
+        signal_hook::flag::register(signal, signalled.clone())?;
     }
     let (ports, seeds, queues) = open(&args)?;
     let pools: Vec<_> = seeds.iter().map(PoolSeed::handle).collect();
@@ -203,9 +203,9 @@ fn forward(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         eprintln!("{}: {}, MTU {}, link {:?}", info.url, info.mac, info.mtu, port.link());
         info.notes.iter().for_each(|note| eprintln!("  {note}"));
     }
-    let asleep = AtomicU64::new(0);
+    let (stop, asleep) = (AtomicBool::new(false), AtomicU64::new(0));
     let started = Barrier::new(args.queues + 1);
-    let (told, rates, begun) = std::thread::scope(|scope| {
+    let (told, watched) = std::thread::scope(|scope| {
         let start = |(index, (seed, queues)): (usize, (PoolSeed, Vec<Box<dyn Queue>>))| {
             let (args, stop, asleep, started) = (&args, &stop, &asleep, &started);
             scope.spawn(move || {
@@ -234,15 +234,13 @@ fn forward(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         let threads: Vec<_> = seeds.into_iter().zip(queues).enumerate().map(start).collect();
         started.wait();
         eprintln!("ready");
-        let begun = Wall::now();
-        let rates = watch(&args, &ports, &stop, begun);
+        let watched = watch(&args, &ports, &signalled);
         stop.store(true, Ordering::Relaxed);
         let told: Vec<Value> =
             threads.into_iter().map(|thread| thread.join().expect("a worker does not panic")).collect();
-        (told, rates, begun)
+        (told, watched)
     });
-    let seconds = begun.elapsed().as_secs_f64();
-    report(&args, ports, &pools, &rates, told, seconds, asleep.into_inner());
+    report(&args, ports, &pools, &watched, told, asleep.into_inner());
     Ok(())
 }
 
@@ -283,8 +281,18 @@ fn open(args: &Args) -> Result<Opened, Box<dyn std::error::Error>> {
     Ok((ports, seeds, queues))
 }
 
+/// What was seen while it ran.
+struct Watched {
+    /// Of each second, received, in millions of frames.
+    rates: Vec<f64>,
+    /// Which links were up at the end, before the queues were dropped: some devices stop with them.
+    links: Vec<bool>,
+    seconds: f64,
+}
+
 /// Until the end: what was received in each second, in millions of frames.
-fn watch(args: &Args, ports: &[Box<dyn Port>], stop: &AtomicBool, begun: Wall) -> Vec<f64> {
+fn watch(args: &Args, ports: &[Box<dyn Port>], stop: &AtomicBool) -> Watched {
+    let begun = Wall::now();
     let received = || ports.iter().map(|port| port.stats().rx_frames).sum::<u64>();
     let (mut rates, mut last, mut since) = (Vec::new(), received(), begun);
     while !stop.load(Ordering::Relaxed) {
@@ -301,16 +309,16 @@ fn watch(args: &Args, ports: &[Box<dyn Port>], stop: &AtomicBool, begun: Wall) -
             (last, since) = (now, Wall::now());
         }
     }
-    rates
+    let links = ports.iter().map(|port| port.link() == LinkState::Up).collect();
+    Watched { rates, links, seconds: begun.elapsed().as_secs_f64() }
 }
 
 fn report(
     args: &Args,
     ports: Vec<Box<dyn Port>>,
     pools: &[PoolHandle],
-    rates: &[f64],
+    Watched { rates, links, seconds }: &Watched,
     queues: Vec<Value>,
-    seconds: f64,
     sleeps: u64,
 ) {
     // The first second covers the start.
@@ -319,7 +327,6 @@ fn report(
     let mpps = counted.get(counted.len() / 2).copied().unwrap_or(0.0);
     let stats: Vec<Value> = ports.iter().map(|port| told(&port.stats())).collect();
     let frames: u64 = ports.iter().map(|port| port.stats().rx_frames).sum();
-    let links: Vec<bool> = ports.iter().map(|port| port.link() == LinkState::Up).collect();
     let rss: Vec<_> = ports.iter().map(|port| port.rss().map(chosen)).collect();
     // A device may keep buffers until it is closed, because only then it writes to them no more.
     drop(ports);
