@@ -1,10 +1,8 @@
-//! What the 82576 and its successors share with the 82599 and its own: advanced descriptors for sending, and the tables of RSS.
+//! What the 82576 and its successors share with the 82599 and its own: advanced descriptors for sending.
 //!
 //! 82576 datasheet 7.2.2.3 and 7.2.2.4, 82599 datasheet 7.2.3.2.3 and 7.2.3.2.4.
 
-use super::bar::Bar;
 use super::chip::{TxOffload, TxPiece};
-use crate::rss::Rss;
 
 // Bits of the second word's lower half.
 const CONTEXT: u64 = 2 << 20;
@@ -51,14 +49,4 @@ pub(crate) fn tx_data(piece: TxPiece, offload: TxOffload) -> [u64; 2] {
         word |= FINISH_L4 | CHECK_CONTEXT;
     }
     [piece.iova, word]
-}
-
-/// Writes key and redirection table: four bytes, and four entries of a byte, to a register.
-pub(crate) fn write_rss(bar: &Bar, key: usize, table: usize, rss: &Rss) {
-    for (index, bytes) in rss.key.as_chunks::<4>().0.iter().enumerate() {
-        bar.write(key + 4 * index, u32::from_le_bytes(*bytes));
-    }
-    for (index, queues) in rss.table.as_chunks::<4>().0.iter().enumerate() {
-        bar.write(table + 4 * index, u32::from_le_bytes(queues.map(|queue| queue as u8)));
-    }
 }

@@ -7,7 +7,7 @@
 //! | `ixgbe:PCI` | 82599, X540, X550: not yet run on hardware |
 //!
 //! What the chips have in common stands here: a ring of received frames ([`rx`]), one of frames to send ([`tx`]), the queue of both
-//! ([`queue`]) and the port around it ([`port`]). What they do not is behind [`chip::Chip`]: each chip's registers are in its
+//! ([`queue`]), the port around it ([`port`]), and the registers that are alike ([`common`]). What they do not is behind [`chip::Chip`]: each chip's registers are in its
 //! `regs.rs`, with the section of the datasheet that describes them, and how they are used is in its `mod.rs`.
 //!
 //! A device is not trusted with more than the IOMMU gives it: what it writes into descriptors is checked before use, every
@@ -21,6 +21,7 @@ mod bar;
 mod bursts;
 mod bus;
 mod chip;
+mod common;
 pub(crate) mod e1000e;
 pub(crate) mod error;
 pub(crate) mod igb;

@@ -11,8 +11,8 @@ use std::time::Duration;
 use self::regs::*;
 use super::bar::{Bar, GONE};
 use super::chip::{Chip, Link, RingAt, Setup, TxOffload, TxPiece};
+use super::common::{self, TAIL};
 use super::phy;
-use super::ring::DESCRIPTOR;
 use crate::mac::MacAddr;
 use crate::port::{OpenOptions, Port, PortError};
 use crate::rss::Rss;
@@ -77,8 +77,7 @@ impl Chip for E1000e {
     }
 
     fn mac(&self, bar: &Bar) -> MacAddr {
-        let (low, high) = (bar.read(RAL0).to_le_bytes(), bar.read(RAH0).to_le_bytes());
-        MacAddr([low[0], low[1], low[2], low[3], high[0], high[1]])
+        common::read_mac(bar, RAL0)
     }
 
     fn setup(&self, bar: &Bar, setup: &Setup) {
@@ -92,16 +91,7 @@ impl Chip for E1000e {
         bar.write(VET, 0x8100);
         bar.write(RXCSUM, RXCSUM_IP | RXCSUM_L4 | RXCSUM_HASH);
         bar.set(RFCTL, RFCTL_EXTENDED);
-        let rss = self.rss(setup);
-        for (index, bytes) in rss.key.as_chunks::<4>().0.iter().enumerate() {
-            bar.write(RSSRK + 4 * index, u32::from_le_bytes(*bytes));
-        }
-        for (index, queues) in rss.table.as_chunks::<4>().0.iter().enumerate() {
-            bar.write(
-                RETA + 4 * index,
-                u32::from_le_bytes(queues.map(|queue| (queue as u8) << RETA_QUEUE_SHIFT)),
-            );
-        }
+        common::write_rss(bar, RSSRK, RETA, RETA_QUEUE_SHIFT, &self.rss(setup));
         bar.write(MRQC, MRQC_RSS | MRQC_TCP_V4 | MRQC_V4 | MRQC_V6);
         // What was counted before is not ours.
         self.drops(bar, self.queues_max(), &mut [0; Self::DROPS.len()]);
@@ -112,14 +102,14 @@ impl Chip for E1000e {
     }
 
     fn start_rx(&self, bar: &Bar, ring: RingAt, _setup: &Setup) -> bool {
-        write_ring(bar, rx(ring.queue), ring);
+        common::write_ring(bar, rx(ring.queue), ring);
         // Thresholds: write each descriptor back at once.
         bar.write(rx(ring.queue) + CONTROL, CONTROL_DESCRIPTORS | 1 << 16);
         true
     }
 
     fn start_tx(&self, bar: &Bar, ring: RingAt) -> bool {
-        write_ring(bar, tx(ring.queue), ring);
+        common::write_ring(bar, tx(ring.queue), ring);
         bar.write(tx(ring.queue) + CONTROL, CONTROL_DESCRIPTORS | CONTROL_COUNT | 1 << 8 | 8);
         true
     }
@@ -233,14 +223,6 @@ const INSERT_VLAN: u64 = 1 << 30;
 const CONTEXT_TCP: u64 = 1 << 24;
 const CONTEXT_IPV4: u64 = 1 << 25;
 const FINISH_L4: u64 = 1 << 41;
-
-fn write_ring(bar: &Bar, at: usize, ring: RingAt) {
-    bar.write(at + BASE_LOW, ring.iova as u32);
-    bar.write(at + BASE_HIGH, (ring.iova >> 32) as u32);
-    bar.write(at + LENGTH, (ring.size * DESCRIPTOR) as u32);
-    bar.write(at + HEAD, 0);
-    bar.write(at + TAIL, 0);
-}
 
 /// Keeps firmware from the PHY, during a reset too (82574 datasheet, 10.2.2.17). After the limit it is taken all the same.
 fn own_phy(bar: &Bar) {

@@ -70,11 +70,6 @@ pub(crate) const RCTL_STRIP_CRC: u32 = 1 << 26;
 pub(crate) const RX_QUEUES: usize = 0x2800;
 pub(crate) const TX_QUEUES: usize = 0x3800;
 pub(crate) const QUEUE_STRIDE: usize = 0x100;
-pub(crate) const BASE_LOW: usize = 0x00;
-pub(crate) const BASE_HIGH: usize = 0x04;
-pub(crate) const LENGTH: usize = 0x08;
-pub(crate) const HEAD: usize = 0x10;
-pub(crate) const TAIL: usize = 0x18;
 /// RXDCTL or TXDCTL: thresholds.
 pub(crate) const CONTROL: usize = 0x28;
 /// Thresholds count descriptors, not cache lines.

@@ -11,8 +11,8 @@ use self::regs::*;
 use super::advanced;
 use super::bar::{Bar, GONE};
 use super::chip::{Chip, Link, RingAt, Setup, TxOffload, TxPiece};
+use super::common::{self, TAIL};
 use super::phy;
-use super::ring::DESCRIPTOR;
 use crate::header::DATA_ROOM;
 use crate::mac::MacAddr;
 use crate::port::{OpenOptions, Port, PortError};
@@ -85,8 +85,7 @@ impl Chip for Igb {
     }
 
     fn mac(&self, bar: &Bar) -> MacAddr {
-        let (low, high) = (bar.read(RAL0).to_le_bytes(), bar.read(RAH0).to_le_bytes());
-        MacAddr([low[0], low[1], low[2], low[3], high[0], high[1]])
+        common::read_mac(bar, RAL0)
     }
 
     fn setup(&self, bar: &Bar, setup: &Setup) {
@@ -99,7 +98,7 @@ impl Chip for Igb {
         bar.write(CTRL, control | CTRL_SLU | vlan);
         bar.write(RLPML, (setup.frame_max + FCS) as u32);
         bar.write(RXCSUM, RXCSUM_IP | RXCSUM_L4 | RXCSUM_HASH);
-        advanced::write_rss(bar, RSSRK, RETA, &self.rss(setup));
+        common::write_rss(bar, RSSRK, RETA, 0, &self.rss(setup));
         let fields = MRQC_TCP_V4 | MRQC_V4 | MRQC_V6 | MRQC_TCP_V6 | MRQC_UDP_V4 | MRQC_UDP_V6;
         bar.write(MRQC, MRQC_RSS | fields);
         // What was counted before is not ours.
@@ -217,11 +216,7 @@ impl Chip for Igb {
 /// Tells of a ring, with its queue off.
 fn write_ring(bar: &Bar, at: usize, ring: RingAt) {
     bar.write(at + CONTROL, 0);
-    bar.write(at + BASE_LOW, ring.iova as u32);
-    bar.write(at + BASE_HIGH, (ring.iova >> 32) as u32);
-    bar.write(at + LENGTH, (ring.size * DESCRIPTOR) as u32);
-    bar.write(at + HEAD, 0);
-    bar.write(at + TAIL, 0);
+    common::write_ring(bar, at, ring);
 }
 
 impl Igb {

@@ -114,16 +114,11 @@ pub(crate) const RSSRK: usize = 0x5c80;
 pub(crate) const RX_QUEUES: usize = 0xc000;
 pub(crate) const TX_QUEUES: usize = 0xe000;
 pub(crate) const QUEUE_STRIDE: usize = 0x40;
-pub(crate) const BASE_LOW: usize = 0x00;
-pub(crate) const BASE_HIGH: usize = 0x04;
-pub(crate) const LENGTH: usize = 0x08;
 /// Split and replication receive control: kind of descriptor, size of a buffer in KB.
 pub(crate) const SRRCTL: usize = 0x0c;
 pub(crate) const SRRCTL_ADVANCED: u32 = 1 << 25;
 /// Drop where there is no descriptor, so that one queue does not hold up the others.
 pub(crate) const SRRCTL_DROP: u32 = 1 << 31;
-pub(crate) const HEAD: usize = 0x10;
-pub(crate) const TAIL: usize = 0x18;
 /// RXDCTL or TXDCTL: thresholds, and on or off.
 pub(crate) const CONTROL: usize = 0x28;
 pub(crate) const QUEUE_ENABLE: u32 = 1 << 25;

@@ -106,19 +106,14 @@ pub(crate) const SECRXSTAT_HELD: u32 = 1 << 0;
 pub(crate) const RX_QUEUES: usize = 0x1000;
 pub(crate) const TX_QUEUES: usize = 0x6000;
 pub(crate) const QUEUE_STRIDE: usize = 0x40;
-pub(crate) const BASE_LOW: usize = 0x00;
-pub(crate) const BASE_HIGH: usize = 0x04;
-pub(crate) const LENGTH: usize = 0x08;
 /// Receive only: DCA control, of which bit 12 has to be cleared.
 pub(crate) const DCA_RXCTRL: usize = 0x0c;
 pub(crate) const DCA_RXCTRL_CLEAR: u32 = 1 << 12;
-pub(crate) const HEAD: usize = 0x10;
 /// Receive only: kind of descriptor, size of a buffer in KB.
 pub(crate) const SRRCTL: usize = 0x14;
 pub(crate) const SRRCTL_ADVANCED: u32 = 1 << 25;
 /// Drop where there is no descriptor, so that one queue does not hold up the others.
 pub(crate) const SRRCTL_DROP: u32 = 1 << 28;
-pub(crate) const TAIL: usize = 0x18;
 /// RXDCTL or TXDCTL.
 pub(crate) const CONTROL: usize = 0x28;
 pub(crate) const QUEUE_ENABLE: u32 = 1 << 25;

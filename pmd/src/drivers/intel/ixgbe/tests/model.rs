@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::super::regs::*;
 use crate::drivers::intel::bar::GONE;
+use crate::drivers::intel::common::{BASE_HIGH, BASE_LOW, HEAD, LENGTH, TAIL};
 use crate::drivers::intel::tests::Model;
 use crate::rss::Toeplitz;
 
