@@ -93,13 +93,10 @@ impl Gateway {
         let path = cx.dir.join("gateway.toml");
         fs::write(&path, plan.config(net.urls())).context(|| format!("write {}", path.display()))?;
         let command = net.gateway.cmd(rxline).arg("gateway").arg("--config").arg(&path).arg("--json");
-        let mut process = command.env("RUST_BACKTRACE", "1").start(cx, "gateway")?;
-        let attached = net.attach(cx);
-        // A gateway that refused its configuration says more than a port that never came.
-        process.must_live()?;
-        attached?;
-        let mut gateway = Gateway { process };
+        let mut gateway = Gateway { process: command.env("RUST_BACKTRACE", "1").start(cx, "gateway")? };
+        // With its first figures it has asked its taps, where it made them, for all that it wants to know.
         gateway.figures(cx)?;
+        net.attach(cx)?;
         Ok(gateway)
     }
 

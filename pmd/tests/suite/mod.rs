@@ -59,19 +59,25 @@ const ETHERTYPE: [u8; 2] = [0x88, 0xb5];
 /// Runs all of it.
 pub fn run(wire: &Wire) {
     let mut pool = pool(POOL);
-    nothing_comes_from_an_idle_wire(wire, &mut pool);
-    frames_arrive_whole_and_in_order(wire, &mut pool);
-    segmented_frames_arrive_whole(wire, &mut pool);
-    runts_and_oversized_frames_are_named(wire, &mut pool);
-    a_full_ring_keeps_what_it_cannot_take(wire, &mut pool);
-    receiving_goes_on_after_the_pool_was_empty(wire, &mut pool);
-    queues_are_opened_once(wire, &mut pool);
-    sleep::a_sleeping_owner_is_woken(wire, &mut pool);
-    the_link_is_told(wire, &mut pool);
+    // What a device leaves hanging is named by the last line.
+    let start = Wall::now();
+    let mut part = |name: &str, part: &dyn Fn(&mut Pool)| {
+        eprintln!("{:9.3} {}: {name}", start.elapsed().as_secs_f64(), wire.urls[0]);
+        part(&mut pool);
+    };
+    part("an idle wire", &|pool| nothing_comes_from_an_idle_wire(wire, pool));
+    part("whole and in order", &|pool| frames_arrive_whole_and_in_order(wire, pool));
+    part("segments", &|pool| segmented_frames_arrive_whole(wire, pool));
+    part("runts and oversize", &|pool| runts_and_oversized_frames_are_named(wire, pool));
+    part("a full ring", &|pool| a_full_ring_keeps_what_it_cannot_take(wire, pool));
+    part("an empty pool", &|pool| receiving_goes_on_after_the_pool_was_empty(wire, pool));
+    part("queues once", &|pool| queues_are_opened_once(wire, pool));
+    part("sleep", &|pool| sleep::a_sleeping_owner_is_woken(wire, pool));
+    part("the link", &|pool| the_link_is_told(wire, pool));
     for end in wire.killed {
-        an_end_killed_with_its_process_can_be_opened_again(wire, *end, &mut pool);
+        part("killed", &|pool| an_end_killed_with_its_process_can_be_opened_again(wire, *end, pool));
     }
-    a_closed_end_can_be_opened_again(wire, &mut pool);
+    part("closed", &|pool| a_closed_end_can_be_opened_again(wire, pool));
     assert_eq!(pool.available(), POOL, "{}: every buffer is home", wire.urls[0]);
 }
 

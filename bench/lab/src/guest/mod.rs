@@ -244,7 +244,9 @@ fn nic_id(index: usize) -> String {
 /// Two CPUs, an IOMMU, the two folders, the two serial lines.
 fn machine(kit: &Kit, share: &Path, console: &Path) -> Cmd {
     let command = kit.qemu().args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
-    let command = command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1536"]);
+    // One thread runs both CPUs: with one each, a store to a device can go astray while the other maps or unmaps one (QEMU looks its target up
+    // anew, in a map that has changed), and a CPU is left without its timer.
+    let command = command.args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "1536"]);
     let command = command.args(["-M", "q35,kernel-irqchip=split"]);
     let command = command.args(["-device", "intel-iommu,intremap=on,caching-mode=on,aw-bits=48"]);
     let command = command.arg("-kernel").arg(&kit.kernel).arg("-initrd").arg(&kit.initramfs);

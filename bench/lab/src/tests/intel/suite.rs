@@ -52,7 +52,7 @@ fn run(
 ) -> Result {
     guest.sh(&format!(
         "export DEVICES='{devices}' DEVICES_LINK='sh /share/cable' DEVICES_UNCOUNTED=1 RUST_BACKTRACE=1
-        (/share/{program} --test-threads=1; echo status $?) > /share/{model}.suite 2>&1 &"
+        (/share/{program} --test-threads=1 --nocapture; echo status $?) > /share/{model}.suite 2>&1 &"
     ))?;
     let begun = Instant::now();
     let ended = cx.wait_for("the suite ends", LIMIT, || {
