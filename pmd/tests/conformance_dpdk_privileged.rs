@@ -6,46 +6,11 @@
 
 mod suite;
 
-use std::process::Command;
 use std::time::{Duration, Instant as Wall};
 
 use pmd::{Burst, Clock, LinkState, OpenOptions, Queue};
 use suite::Wire;
-
-fn ip(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2 is installed");
-    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// A veth pair that is removed at the end.
-struct Veth {
-    ends: [String; 2],
-}
-
-impl Veth {
-    fn new(tag: &str) -> Veth {
-        let ends = ["a", "b"].map(|end| format!("rxd{tag}{end}"));
-        // A run that was killed may have left it.
-        let _ = Command::new("ip").args(["link", "del", &ends[0]]).output();
-        ip(&format!("link add {} type veth peer name {}", ends[0], ends[1]));
-        for end in &ends {
-            // Without router solicitations and the like, the wire is idle.
-            ip(&format!("link set {end} addrgenmode none up"));
-        }
-        Veth { ends }
-    }
-
-    fn set_link(&self) -> Option<Box<dyn Fn(bool)>> {
-        let end = self.ends[1].clone();
-        Some(Box::new(move |up| ip(&format!("link set {end} {}", if up { "up" } else { "down" }))))
-    }
-}
-
-impl Drop for Veth {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["link", "del", &self.ends[0]]).output();
-    }
-}
+use suite::veth::{Veth, ip};
 
 fn send(queue: &mut dyn Queue, pool: &mut pmd::Pool) {
     let mut burst: Burst = [pool.copy_from(&[2; 60]).unwrap()].into_iter().collect();
@@ -54,16 +19,16 @@ fn send(queue: &mut dyn Queue, pool: &mut pmd::Pool) {
 
 #[test]
 fn net_af_packet() {
-    let veth = Veth::new("pk");
+    let veth = Veth::new("rxdpk", "");
     let urls = [0, 1].map(|n| format!("dpdk:net_af_packet{n},iface={}", veth.ends[n]));
     // What the kernel drops for want of room in the ring, DPDK's driver does not tell.
-    suite::run(&Wire { set_link: veth.set_link(), uncounted: true, ..Wire::new(urls) });
+    suite::run(&Wire { set_link: Some(veth.set_link(1)), uncounted: true, ..Wire::new(urls) });
 }
 
 /// Its driver tells no link, so that the suite would not do.
 #[test]
 fn net_pcap_on_an_interface() {
-    let veth = Veth::new("pc");
+    let veth = Veth::new("rxdpc", "");
     let mut pool = suite::pool(2048);
     let mut ends = [0, 1].map(|n| {
         let url = format!("dpdk:net_pcap1{n},rx_iface_in={},tx_iface={}", veth.ends[n], veth.ends[n]);
@@ -89,7 +54,7 @@ fn net_pcap_on_an_interface() {
 /// The interface under a port is deleted: no crash, no hang, and what is sent has a counter or stays with the caller.
 #[test]
 fn an_interface_that_goes_away_is_no_crash() {
-    let veth = Veth::new("go");
+    let veth = Veth::new("rxdgo", "");
     let mut pool = suite::pool(2048);
     let url = format!("dpdk:net_af_packet5,iface={}", veth.ends[0]);
     let mut port = pmd::open(&url, &OpenOptions::default()).unwrap_or_else(|error| panic!("{error}"));

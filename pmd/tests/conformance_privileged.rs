@@ -7,51 +7,11 @@
 mod suite;
 
 use std::net::{SocketAddr, UdpSocket};
-use std::process::Command;
 use std::time::{Duration, Instant as Wall};
 
 use pmd::{Burst, Checksum, Clock, LinkState, Mbuf, OpenOptions, Pool, Port, Queue};
 use suite::Wire;
-
-fn ip(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2 is installed");
-    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// A veth pair that is removed at the end.
-struct Veth {
-    ends: [String; 2],
-}
-
-impl Veth {
-    fn new(tag: &str) -> Veth {
-        let ends = ["a", "b"].map(|end| format!("rxc{tag}{end}"));
-        // A run that was killed may have left it.
-        let _ = Command::new("ip").args(["link", "del", &ends[0]]).output();
-        ip(&format!("link add {} type veth peer name {}", ends[0], ends[1]));
-        for end in &ends {
-            // Without router solicitations and the like, the wire is idle.
-            ip(&format!("link set {end} addrgenmode none up"));
-        }
-        Veth { ends }
-    }
-
-    /// Takes an end down or up.
-    fn set_link(&self, end: usize) -> Box<dyn Fn(bool)> {
-        let end = self.ends[end].clone();
-        Box::new(move |up| ip(&format!("link set {end} {}", if up { "up" } else { "down" })))
-    }
-
-    fn url(&self, end: usize, options: &str) -> String {
-        format!("af_packet:{}{options}", self.ends[end])
-    }
-}
-
-impl Drop for Veth {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["link", "del", &self.ends[0]]).output();
-    }
-}
+use suite::veth::{Veth, ip};
 
 fn open(url: &str, queues: usize, pool: &Pool) -> (Box<dyn Port>, Vec<Box<dyn Queue>>) {
     let mut port = pmd::open(url, &OpenOptions::default()).unwrap_or_else(|error| panic!("{error}"));
@@ -103,16 +63,15 @@ impl KernelSender {
 
 #[test]
 fn af_packet() {
-    let veth = Veth::new("pk");
-    let urls = [veth.url(0, ""), veth.url(1, ",ring=2048")];
+    let veth = Veth::new("rxcpk", "");
+    let urls = [veth.url("af_packet", 0, ""), veth.url("af_packet", 1, ",ring=2048")];
     suite::run(&Wire { set_link: Some(veth.set_link(1)), killed: &[0, 1], ..Wire::new(urls) });
 }
 
 #[test]
 fn af_packet_with_jumbo_frames() {
-    let veth = Veth::new("pj");
-    veth.ends.iter().for_each(|end| ip(&format!("link set {end} mtu 9000")));
-    let urls = [veth.url(0, ""), veth.url(1, "")];
+    let veth = Veth::new("rxcpj", "mtu 9000");
+    let urls = [veth.url("af_packet", 0, ""), veth.url("af_packet", 1, "")];
     suite::run(&Wire { set_link: Some(veth.set_link(1)), ..Wire::new(urls) });
 }
 
@@ -126,16 +85,16 @@ fn the_process_that_is_killed() {
 fn tap() {
     // The port is one end, the kernel's interface, through af_packet, the other.
     let urls = ["tap:rxctap".to_owned(), "af_packet:rxctap".to_owned()];
-    let set_link = Box::new(|up| ip(&format!("link set rxctap {}", if up { "up" } else { "down" })));
+    let set_link = Box::new(|up| drop(ip(&format!("link set rxctap {}", if up { "up" } else { "down" }))));
     suite::run(&Wire { set_link: Some(set_link), killed: &[1], ..Wire::new(urls) });
 }
 
 #[test]
 fn an_unfinished_checksum_is_marked_and_filled_in_on_the_way_out() {
-    let veth = Veth::new("cs");
+    let veth = Veth::new("rxccs", "");
     let kernel = KernelSender::new(&veth.ends[0], 1);
     let mut pool = suite::pool(256);
-    let (_port, mut queues) = open(&veth.url(1, ""), 1, &pool);
+    let (_port, mut queues) = open(&veth.url("af_packet", 1, ""), 1, &pool);
     kernel.send(b"unfinished");
     let mut frames = gather(&mut queues, &mut pool, 1, is_ours);
     assert_eq!(frames[0].meta().checksum, Checksum::Partial, "veth leaves it to the device");
@@ -153,10 +112,10 @@ fn an_unfinished_checksum_is_marked_and_filled_in_on_the_way_out() {
 /// The kernel takes the outer tag out of whatever it receives, before the frame gets to us.
 #[test]
 fn vlan_tags_are_put_back() {
-    let veth = Veth::new("vl");
+    let veth = Veth::new("rxcvl", "");
     let mut pool = suite::pool(256);
-    let (_from, mut sends) = open(&veth.url(0, ""), 1, &pool);
-    let (_to, mut queues) = open(&veth.url(1, ""), 1, &pool);
+    let (_from, mut sends) = open(&veth.url("af_packet", 0, ""), 1, &pool);
+    let (_to, mut queues) = open(&veth.url("af_packet", 1, ""), 1, &pool);
     let tags: [&[u8]; 3] = [&[0x81, 0, 0xa0, 42], &[0x88, 0xa8, 0, 7], &[0x88, 0xa8, 0, 7, 0x81, 0, 0, 42]];
     for tags in tags {
         let mut frame = vec![2; 12];
@@ -172,10 +131,10 @@ fn vlan_tags_are_put_back() {
 
 #[test]
 fn several_queues_share_the_flows_and_lose_nothing() {
-    let veth = Veth::new("fo");
+    let veth = Veth::new("rxcfo", "");
     let kernel = KernelSender::new(&veth.ends[0], 3);
     let mut pool = suite::pool(2048);
-    let (port, mut queues) = open(&veth.url(1, ",queues=4"), 4, &pool);
+    let (port, mut queues) = open(&veth.url("af_packet", 1, ",queues=4"), 4, &pool);
     for flow in 0..64 {
         let socket = UdpSocket::bind("198.18.3.1:0").unwrap();
         for _ in 0..4 {
@@ -201,11 +160,11 @@ fn several_queues_share_the_flows_and_lose_nothing() {
 /// What a local TCP sender gives a device that segments for it: one frame of many kilobytes.
 #[test]
 fn super_frames_arrive_in_segments() {
-    let veth = Veth::new("gs");
+    let veth = Veth::new("rxcgs", "");
     ip(&format!("link set {} mtu 9000", veth.ends[0]));
     // Our end was opened with MTU 1500, its slots are 2048 bytes: longer frames come by way of the socket.
     let mut pool = suite::pool(64);
-    let (_port, mut queues) = open(&veth.url(1, ""), 1, &pool);
+    let (_port, mut queues) = open(&veth.url("af_packet", 1, ""), 1, &pool);
     ip(&format!("link set {} mtu 9000", veth.ends[1]));
     let kernel = KernelSender::new(&veth.ends[0], 4);
     let payload: Vec<u8> = (0..8900).map(|i| (i * 7) as u8).collect();
@@ -236,9 +195,9 @@ fn super_frames_arrive_in_segments() {
 
 #[test]
 fn an_interface_that_goes_away_is_a_link_that_is_down() {
-    let veth = Veth::new("go");
+    let veth = Veth::new("rxcgo", "");
     let mut pool = suite::pool(64);
-    let (port, mut queues) = open(&veth.url(1, ""), 1, &pool);
+    let (port, mut queues) = open(&veth.url("af_packet", 1, ""), 1, &pool);
     assert_eq!(port.link(), LinkState::Up);
     ip(&format!("link set {} down", veth.ends[1]));
     assert_eq!(port.link(), LinkState::Down);
@@ -258,10 +217,10 @@ fn an_interface_that_goes_away_is_a_link_that_is_down() {
 
 #[test]
 fn a_ring_that_nobody_reads_counts_what_it_loses() {
-    let veth = Veth::new("rf");
+    let veth = Veth::new("rxcrf", "");
     let kernel = KernelSender::new(&veth.ends[0], 5);
     let mut pool = suite::pool(2048);
-    let (port, mut queues) = open(&veth.url(1, ",ring=512"), 1, &pool);
+    let (port, mut queues) = open(&veth.url("af_packet", 1, ",ring=512"), 1, &pool);
     for _ in 0..2000 {
         kernel.send(&[9; 20]);
     }
@@ -273,10 +232,10 @@ fn a_ring_that_nobody_reads_counts_what_it_loses() {
 
 #[test]
 fn a_queue_can_be_slept_on() {
-    let veth = Veth::new("wt");
+    let veth = Veth::new("rxcwt", "");
     let kernel = KernelSender::new(&veth.ends[0], 6);
     let mut pool = suite::pool(64);
-    let (_port, mut queues) = open(&veth.url(1, ""), 1, &pool);
+    let (_port, mut queues) = open(&veth.url("af_packet", 1, ""), 1, &pool);
     gather(&mut queues, &mut pool, 1, |_| false);
     use std::os::fd::AsRawFd;
     let mut poll =

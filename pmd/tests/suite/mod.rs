@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub mod sleep;
+pub mod veth;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
