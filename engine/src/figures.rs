@@ -68,7 +68,13 @@ impl Figures {
 
 fn port_view(port: &dyn Port) -> PortView {
     let info = port.info();
-    PortView { url: info.url, speed_mbps: info.speed_mbps, link: port.link(), stats: port.stats() }
+    PortView {
+        url: info.url,
+        notes: info.notes,
+        speed_mbps: info.speed_mbps,
+        link: port.link(),
+        stats: port.stats(),
+    }
 }
 
 /// Reads the figures of an engine from any thread, without keeping the engine.
@@ -150,6 +156,8 @@ pub struct CoreStats {
 pub struct PortView {
     /// As it was opened.
     pub url: String,
+    /// How it runs, in words: what was probed, and what is missing and why.
+    pub notes: Vec<String>,
     /// Line rate, where there is one.
     pub speed_mbps: Option<u32>,
     /// Whether frames can pass.

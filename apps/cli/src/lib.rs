@@ -19,6 +19,13 @@ pub fn say(text: impl Display) {
     let _ = std::io::stdout().lock().write_fmt(format_args!("{text}"));
 }
 
+/// Says on stderr how the ports of `command` run: what was probed, and what is missing and why.
+pub fn port_notes(command: &str, stats: &engine::EngineStats) {
+    for port in &stats.ports {
+        port.notes.iter().for_each(|note| eprintln!("rxline {command}: {}: {note}", port.url));
+    }
+}
+
 /// How a command ended. Every `rxline` subcommand uses these numbers and no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

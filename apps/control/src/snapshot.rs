@@ -127,6 +127,9 @@ pub struct PortFigures {
     pub port: usize,
     /// As it was opened.
     pub url: String,
+    /// How it runs, in words: what was probed, and what is missing and why.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Whether frames can pass.
     pub up: bool,
     /// Line rate, where there is one.
@@ -285,11 +288,12 @@ fn endpoint(rx: &rxrpc::RxFigures) -> RxFigures {
 }
 
 fn port(place: usize, view: &PortView) -> PortFigures {
-    let PortView { url, speed_mbps, link, stats } = view;
+    let PortView { url, notes, speed_mbps, link, stats } = view;
     let no_buffer = ("no_buffer", stats.rx_no_buffer);
     PortFigures {
         port: place,
         url: url.clone(),
+        notes: notes.clone(),
         up: *link == engine::pmd::LinkState::Up,
         speed_mbps: *speed_mbps,
         rx_frames: stats.rx_frames,

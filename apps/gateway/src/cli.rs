@@ -76,6 +76,7 @@ pub fn run(args: Args) -> ExitCode {
         Ok(gateway) => gateway,
         Err(error) => return Exit::Environment.because("gateway", error),
     };
+    cli::port_notes("gateway", &gateway.engine_stats());
     // Served until the closing report: a drain can be watched.
     match args.control.serve("gateway", Sources::new("gateway", [gateway.rx_viewer()])) {
         Ok(_control) => serve(gateway, &args, &mut signals),

@@ -233,6 +233,9 @@ fn server(args: &ServerArgs) -> Result<Exit, Failure> {
     let service = ServiceRun::start(builder, args.port.core_count(), args.port.buffers, &[listen])?;
     let _control =
         args.control.serve("rxperf-server", Sources::new("rxperf server", [service.rx_viewer()]))?;
+    if let Ok(stats) = service.rx_viewer().stats() {
+        cli::port_notes("rxperf server", &stats);
+    }
     let mut live = Live::new(args.json);
     live.show(&format!("serving rxperf on {listen}"));
     let started = Instant::now();
