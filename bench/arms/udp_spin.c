@@ -4,33 +4,13 @@
  *   udp_spin ping ADDRESS PORT ROUNDS     one datagram at a time; the median round trip, as one line of JSON
  */
 #include <arpa/inet.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <time.h>
+
+#define ARM "udp_spin"
+#include "pings.h"
 
 /* Bytes of data in a frame of 60. */
-enum { LEN = 18, PINGS_MAX = 1 << 20 };
-
-static void must(int ok, const char *what) {
-  if (!ok) {
-    fprintf(stderr, "udp_spin: %s: %s\n", what, strerror(errno));
-    exit(1);
-  }
-}
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-static int ascending(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
+enum { LEN = 18 };
 
 static void echo(int fd, double seconds) {
   char data[2048];
@@ -44,22 +24,17 @@ static void echo(int fd, double seconds) {
 }
 
 static void ping(int fd, int rounds) {
-  static double took[PINGS_MAX];
-  int lost = 0, kept = 0, warm = rounds / 10;
-  must(rounds > 0 && rounds + warm <= PINGS_MAX, "ROUNDS");
-  for (int round = 0; round < rounds + warm; round++) {
+  expect_pings(rounds);
+  for (int round = 0; round < rounds + pings.warm; round++) {
     char data[LEN] = {0}, back[LEN];
     memcpy(data, &round, sizeof round);
     double begun = now(), came = 0;
     must(send(fd, data, sizeof data, 0) == LEN, "send");
     while (!came && now() < begun + 0.1)
       if (recv(fd, back, sizeof back, MSG_DONTWAIT) == LEN && !memcmp(back, data, LEN)) came = now();
-    if (!came) must(++lost < 100, "nobody answers");
-    else if (round >= warm) took[kept++] = came - begun;
+    count_ping(round, begun, came);
   }
-  must(kept > rounds / 2, "too many round trips were lost");
-  qsort(took, kept, sizeof *took, ascending);
-  printf("{\"us\":%.3f,\"p99_us\":%.3f,\"lost\":%d}\n", took[kept / 2] * 1e6, took[kept * 99 / 100] * 1e6, lost);
+  report_pings(rounds);
 }
 
 int main(int argc, char **argv) {

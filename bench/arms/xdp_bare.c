@@ -9,21 +9,19 @@
 // One queue, copy mode, a program that takes every frame, attached in the driver by a link. Everything is one burst of 32 at a time.
 // Says "ready" once its socket is bound, and ends with one line of JSON.
 #define _GNU_SOURCE
-#include <errno.h>
 #include <linux/bpf.h>
 #include <linux/if_xdp.h>
 #include <net/if.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { FRAMES = 8192, CHUNK = 2048, RING = 2048, BURST = 32, LEN = 60, PINGS_MAX = 1 << 20 };
+#define ARM "xdp_bare"
+#include "pings.h"
+
+enum { FRAMES = 8192, CHUNK = 2048, RING = 2048, BURST = 32, LEN = 60 };
 
 struct ring {
   uint32_t *producer, *consumer, *flags;
@@ -36,19 +34,6 @@ static uint8_t *umem;
 static int sock;
 static uint64_t spare[FRAMES];
 static uint32_t spares;
-
-static void must(int ok, const char *what) {
-  if (!ok) {
-    fprintf(stderr, "xdp_bare: %s: %s\n", what, strerror(errno));
-    exit(1);
-  }
-}
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec + t.tv_nsec / 1e9;
-}
 
 static int bpf(int command, union bpf_attr *attr) { return syscall(SYS_bpf, command, attr, sizeof *attr); }
 
@@ -179,17 +164,10 @@ static void swap(uint8_t *frame) {
   memcpy(frame + 6, to, 6);
 }
 
-static int ascending(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
-
 static void ping(int rounds) {
-  static double took[PINGS_MAX];
   struct xdp_desc got[BURST];
-  int lost = 0, kept = 0, warm = rounds / 10;
-  must(rounds > 0 && rounds + warm <= PINGS_MAX, "ROUNDS");
-  for (int round = 0; round < rounds + warm; round++) {
+  expect_pings(rounds);
+  for (int round = 0; round < rounds + pings.warm; round++) {
     reap();
     uint64_t addr = spare[--spares] + 256;
     memset(umem + addr, 2, LEN);
@@ -205,12 +183,9 @@ static void ping(int rounds) {
       }
       refill(n);
     }
-    if (!came) must(++lost < 100, "nobody answers");
-    else if (round >= warm) took[kept++] = came - begun;
+    count_ping(round, begun, came);
   }
-  must(kept > rounds / 2, "too many round trips were lost");
-  qsort(took, kept, sizeof *took, ascending);
-  printf("{\"us\":%.3f,\"p99_us\":%.3f,\"lost\":%d}\n", took[kept / 2] * 1e6, took[kept * 99 / 100] * 1e6, lost);
+  report_pings(rounds);
 }
 
 int main(int argc, char **argv) {
