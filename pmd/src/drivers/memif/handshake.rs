@@ -19,6 +19,7 @@ use super::memory::{BYTES_MAX, Mapping, Memory, REGIONS_MAX};
 use super::message::{AddRing, Direction, Hello, Init, MODE_ETHERNET, Message, VERSION};
 use super::receive::Receiver;
 use super::ring::{Desc, LOG2_SLOTS_MAX, Ring, ring_len};
+use super::signal::Signal;
 use super::slots::{Lent, Own};
 use super::transmit::Sender;
 
@@ -122,6 +123,7 @@ impl ServerSide {
         for (from, to) in from_client.into_iter().zip(to_client) {
             let ((from, waker), (to, interrupt)) = (ring(from)?, ring(to)?);
             let receiver = Receiver::new(from, Lent::new(&memory));
+            let interrupt = signal(interrupt)?;
             links.push(Link::Server(receiver, Sender::new(to, Lent::new(&memory), interrupt)));
             wakers.push(waker);
         }
@@ -129,7 +131,11 @@ impl ServerSide {
     }
 }
 
-/// Writing to anything else might block, or do harm.
+fn signal(interrupt: OwnedFd) -> Result<Signal, Refusal> {
+    Signal::new(interrupt).map_err(|_| "no way to interrupt: not an eventfd, or fs.aio-max-nr is reached")
+}
+
+/// What else there is might do harm when it is listened to.
 fn is_eventfd(fd: &OwnedFd) -> bool {
     let link = fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()));
     link.is_ok_and(|link| link.as_os_str() == "anon_inode:[eventfd]")
@@ -228,7 +234,10 @@ fn lay_out(interface: &Interface, hello: &Hello) -> Result<(Connection, VecDeque
     messages.push_back((Message::Connect { interface: program() }, None));
     let (mut links, mut wakers) = (Vec::new(), Vec::new());
     for ((to, to_slots, interrupt), (from, from_slots, waker)) in to_server.into_iter().zip(from_server) {
-        links.push(Link::Client(Receiver::new(from, from_slots), Sender::new(to, to_slots, interrupt)));
+        links.push(Link::Client(
+            Receiver::new(from, from_slots),
+            Sender::new(to, to_slots, signal(interrupt)?),
+        ));
         wakers.push(waker);
     }
     Ok((Connection { links, memory, wakers }, messages))

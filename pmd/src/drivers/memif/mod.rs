@@ -27,6 +27,7 @@ mod message;
 mod queue;
 mod receive;
 mod ring;
+mod signal;
 mod slots;
 mod socket;
 mod transmit;

@@ -1,12 +1,12 @@
 //! Sending: frames out of our buffers into the ring's, one copy.
 
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
 
 use super::Lost;
 use super::copy::copy;
 use super::receive::Broken;
 use super::ring::{DESC_NEXT, Desc, FLAG_MASK_INT, Ring};
+use super::signal::Signal;
 use super::slots::Slots;
 use crate::counters::Counters;
 use crate::mbuf::{Burst, Mbuf};
@@ -18,11 +18,11 @@ pub(super) struct Sender<S> {
     /// The slot to fill next. The peer cannot change it.
     next: u16,
     /// Tells a peer that sleeps.
-    interrupt: OwnedFd,
+    interrupt: Signal,
 }
 
 impl<S: Slots> Sender<S> {
-    pub(super) fn new(ring: Ring, slots: S, interrupt: OwnedFd) -> Sender<S> {
+    pub(super) fn new(ring: Ring, slots: S, interrupt: Signal) -> Sender<S> {
         Sender { ring, slots, next: 0, interrupt }
     }
 
@@ -124,14 +124,7 @@ impl<S: Slots> Sender<S> {
         // that it wants to be told.
         fence(Ordering::SeqCst);
         if self.ring.flags().load(Ordering::Relaxed) & FLAG_MASK_INT == 0 {
-            self.interrupt();
+            self.interrupt.raise();
         }
-    }
-
-    #[cold]
-    fn interrupt(&self) {
-        let one = 1u64;
-        // SAFETY: eight bytes are read from `one`. An error means that the peer has been told often enough.
-        unsafe { libc::write(self.interrupt.as_raw_fd(), std::ptr::from_ref(&one).cast(), 8) };
     }
 }
