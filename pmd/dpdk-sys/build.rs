@@ -12,7 +12,7 @@ mod link {
 
     /// What the driver calls; types follow from them.
     const FUNCTIONS: &[&str] = &[
-        "rte_(eal_init|eal_cleanup|eal_iova_mode|strerror|openlog_stream|thread_register|thread_unregister|lcore_id_.*)",
+        "rte_(eal_init|eal_alarm_set|eal_iova_mode|strerror|openlog_stream|thread_register|thread_unregister|lcore_id_.*)",
         "rte_dev_(probe|remove|dma_map|dma_unmap|event_callback_(un)?register|event_monitor_start)",
         "rte_eth_dev_(configure|start|stop|close|info_get|get_port_by_name|is_valid_port|is_removed|callback_(un)?register)",
         "rte_eth_dev_(set_mtu|get_mtu|adjust_nb_rx_tx_desc|rss_hash_conf_get|rss_reta_(query|update)|rx_intr_.*)",

@@ -45,7 +45,8 @@ fn net_memif() {
     let url = |n: usize, role: &str| {
         format!("dpdk:net_memif{n},role={role},socket-abstract=no,socket={}", socket.display())
     };
-    suite::run(&Wire { lossless: true, bounded: true, ..Wire::new([url(0, "server"), url(1, "client")]) });
+    let urls = [url(0, "server"), url(1, "client")];
+    suite::run(&Wire { lossless: true, bounded: true, frail: true, ..Wire::new(urls) });
 }
 
 /// net_ring's transmit ring is its receive ring.

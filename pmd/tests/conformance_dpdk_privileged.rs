@@ -10,7 +10,7 @@ use std::time::{Duration, Instant as Wall};
 
 use pmd::{Burst, Clock, LinkState, OpenOptions, Queue};
 use suite::Wire;
-use suite::veth::{Veth, ip};
+use suite::veth::Veth;
 
 fn send(queue: &mut dyn Queue, pool: &mut pmd::Pool) {
     let mut burst: Burst = [pool.copy_from(&[2; 60]).unwrap()].into_iter().collect();

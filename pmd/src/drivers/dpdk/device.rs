@@ -88,12 +88,16 @@ pub(super) struct Abilities {
 
 impl Device {
     /// Plugs it in.
-    pub(super) fn probe(
+    pub(super) fn open(
         eal: &mut Eal,
         url: &str,
         devargs: &str,
         mtu: Option<usize>,
     ) -> Result<Device, PortError> {
+        in_its_place(devargs.starts_with(MEMIF), || Device::probe(eal, url, devargs, mtu))
+    }
+
+    fn probe(eal: &mut Eal, url: &str, devargs: &str, mtu: Option<usize>) -> Result<Device, PortError> {
         let name = devargs.split(',').next().unwrap_or_default();
         let text = |text: &str| {
             CString::new(text).map_err(|_| PortError::BadOption {
@@ -234,6 +238,10 @@ impl Device {
 
     /// Configures a receive and a transmit queue for each pool and starts them.
     pub(super) fn start(&mut self, eal: &mut Eal, start: &Start<'_>) -> Result<Abilities, PortError> {
+        in_its_place(self.driver() == MEMIF, || self.configure_and_start(eal, start))
+    }
+
+    fn configure_and_start(&mut self, eal: &mut Eal, start: &Start<'_>) -> Result<Abilities, PortError> {
         let n = start.pools.len() as u16;
         let (mut conf, abilities) = self.configuration(n)?;
         // The key that `configuration` was given has to live until the device has it.
@@ -456,7 +464,9 @@ impl Device {
 impl Drop for Device {
     fn drop(&mut self) {
         if self.plugged {
-            self.unplug(&mut eal::lock());
+            let mut eal = eal::lock();
+            let eal = &mut *eal;
+            in_its_place(self.driver() == MEMIF, || self.unplug(eal));
         }
     }
 }
@@ -467,8 +477,16 @@ pub(super) struct Running(pub Arc<Device>);
 impl Drop for Running {
     fn drop(&mut self) {
         let _eal = eal::lock();
-        self.0.halt();
+        in_its_place(self.0.driver() == MEMIF, || self.0.halt());
     }
+}
+
+/// Its control runs on DPDK's interrupt thread, where peers come and go, and is not kept apart from whoever opens or closes one of its devices
+/// (22.11: it then reads what it has freed). So that is done on the same thread.
+const MEMIF: &str = "net_memif";
+
+fn in_its_place<R: Send>(memif: bool, work: impl FnOnce() -> R + Send) -> R {
+    if memif { eal::on_interrupt_thread(work) } else { work() }
 }
 
 /// Slots of a ring, where the URL does not say.

@@ -1,4 +1,4 @@
-//! DPDK's Environment Abstraction Layer: set up once in a process, when the first port of DPDK is opened, and taken down as it ends.
+//! DPDK's Environment Abstraction Layer: set up once in a process, when the first port of DPDK is opened.
 //!
 //! From what is known here, and not from a command line: the CPUs are those that the opening thread may use (EAL starts no threads on
 //! them: ours poll); memory is hugepages when some are free and ordinary pages otherwise; and no device is probed but those that
@@ -8,9 +8,10 @@
 //!
 //! Deliberately absent: secondary processes, telemetry, and setting EAL up twice, which DPDK cannot.
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 
 use super::log;
 use super::mempool;
@@ -149,6 +150,32 @@ fn set_up(url: &str, config: &Config) -> Result<(), PortError> {
     Ok(())
 }
 
+/// Runs `work` on DPDK's interrupt thread, and waits for its end.
+pub(super) fn on_interrupt_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    let (done, end) = mpsc::sync_channel(1);
+    let job: Job<'_> = Box::new(move || {
+        // There is nobody but us to whom it could matter, and we go on panicking below.
+        let _ = done.send(catch_unwind(AssertUnwindSafe(work)));
+    });
+    let job = Box::into_raw(Box::new(job));
+    // SAFETY: `run` takes the job over, once. What it borrows outlives it, because this thread waits for its end.
+    let refused = unsafe { dpdk_sys::rte_eal_alarm_set(1, Some(run), job.cast()) } != 0;
+    if refused {
+        // SAFETY: as it was not accepted, it is still ours.
+        unsafe { run(job.cast()) };
+    }
+    end.recv().expect("a job says how it ended").unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+type Job<'a> = Box<dyn FnOnce() + Send + 'a>;
+
+/// On DPDK's interrupt thread.
+unsafe extern "C" fn run(job: *mut c_void) {
+    // SAFETY: `on_interrupt_thread` made it, and gives it away once.
+    let job = unsafe { Box::from_raw(job.cast::<Job<'_>>()) };
+    job();
+}
+
 /// Our header has the buffer's number where rte_mbuf has room for dynamic fields: no driver may be given that place.
 fn keep_our_fields() -> Result<(), i32> {
     let offset = std::mem::offset_of!(Header, index);
@@ -164,14 +191,9 @@ fn keep_our_fields() -> Result<(), i32> {
     }
 }
 
-/// As the process ends. A port that is still open may be polled by a thread that still runs: then its memory is left to the kernel,
-/// which has nothing to look for but this process's own pages.
+/// As the process ends. EAL's memory is this process's own pages, and left to the kernel: rte_eal_cleanup unmaps it under the feet of DPDK's
+/// interrupt thread, which it does not stop, and which may just be rebuilding its list of descriptors.
 extern "C" fn take_down() {
-    let Ok(eal) = EAL.try_lock() else { return };
-    if eal.devices == 0 {
-        // SAFETY: EAL is set up, and no device is open, so that nobody is inside DPDK.
-        unsafe { dpdk_sys::rte_eal_cleanup() };
-    }
     if let Some(parent) = runtime_parent() {
         let _ = std::fs::remove_dir_all(parent.join(format!("{PREFIX}{}", std::process::id())));
     }

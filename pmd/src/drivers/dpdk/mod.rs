@@ -61,7 +61,7 @@ pub(crate) fn open(url: Url<'_>, options: &OpenOptions) -> Result<Box<dyn Port>,
     own.finish()?;
 
     let mut eal = eal::lock_up(url.text())?;
-    let device = Device::probe(&mut eal, url.text(), devargs, mtu)?;
+    let device = Device::open(&mut eal, url.text(), devargs, mtu)?;
     let note = eal.note.clone();
     drop(eal);
     let max = usize::from(device.info.max_rx_queues.min(device.info.max_tx_queues));
