@@ -5,7 +5,7 @@ use crate::congestion::CongestionControl;
 use crate::endpoint::Endpoint;
 use crate::shared::Shared;
 use crate::timer::TimerKey;
-use crate::{CallId, Completion, Timeout};
+use crate::{CallId, Completion, Role, Timeout};
 use pmd::Instant;
 
 impl Endpoint {
@@ -23,7 +23,10 @@ impl Endpoint {
         let Some(call) = self.calls.get_mut(id) else { return };
         call.wake_at = None;
         if let Some(completion) = over(now, call, &self.shared) {
-            self.finish(now, id, completion);
+            // A client that left with its whole reply, and whose last word was lost, has nothing to be told.
+            let replied = call.role == Role::Service && call.send.ended() && call.send.unsent() == 0;
+            let tell = !(replied && completion == Completion::TimedOut(Timeout::Dead));
+            self.end(now, id, completion, tell);
             return;
         }
         let shared = &mut self.shared;

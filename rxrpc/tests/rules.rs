@@ -308,6 +308,7 @@ fn a_reply_that_nobody_acknowledges_ends() {
     let sent = t.wait(Duration::from_secs(21));
     let replies = sent.iter().filter(|(_, sent)| sent.is(PacketType::Data)).count();
     assert!((4..=10).contains(&replies), "sent {replies} times");
+    assert!(!sent.iter().any(|(_, sent)| sent.is(PacketType::Abort)), "nobody is there to be told");
     assert_eq!(t.node.rx.completion(call), Some(Completion::TimedOut(Timeout::Dead)));
 }
 
