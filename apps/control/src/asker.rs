@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::capturing::{CaptureStarted, CaptureWish, CapturedPage};
+use crate::capturing::{CaptureStarted, CapturedPage};
 use crate::place::{self, PlaceError};
 use crate::protocol::{Answer, Ask, Cursor, Hello, Outcome, Refusal, Request, Rows, VERSION};
 use crate::snapshot::Snapshot;
+use crate::wish::CaptureWish;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(15);

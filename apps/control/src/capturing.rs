@@ -11,50 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::filter::Filter;
 use crate::protocol::{ROWS_MAX, Refusal, RefusalCode};
+use crate::wish::CaptureWish;
 
 /// Bytes of frames in an answer; as hexadecimal digits they take twice that.
 const PAGE_BYTES: usize = 512 << 10;
 /// Frames that an answer may look at and not show.
 const UNWANTED_MAX: usize = 4096;
-
-/// What is to be captured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CaptureWish {
-    /// The engine's name; the only one if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub engine: Option<String>,
-    /// The port's number or URL; all ports if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<String>,
-    /// Frames that were received and not dropped.
-    pub received: bool,
-    /// Frames that were sent.
-    pub sent: bool,
-    /// Frames that were dropped, and datagrams that were not sent.
-    pub drops: bool,
-    /// Bytes wanted of a frame.
-    pub snaplen: usize,
-    /// A [`Filter`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub filter: Option<String>,
-}
-
-impl Default for CaptureWish {
-    /// Everything, whole.
-    fn default() -> Self {
-        let snaplen = engine::SNAPLEN_MAX;
-        CaptureWish {
-            engine: None,
-            port: None,
-            received: true,
-            sent: true,
-            drops: true,
-            snaplen,
-            filter: None,
-        }
-    }
-}
 
 /// What is captured from now on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -25,11 +25,13 @@ pub mod rows;
 mod server;
 pub mod snapshot;
 mod sources;
+mod wish;
 
 pub use args::{AskArgs, ServeArgs};
 pub use asker::{AskError, Asker};
-pub use capturing::{CaptureStarted, CaptureWish, CapturedPage, FrameFate, FrameRow};
+pub use capturing::{CaptureStarted, CapturedPage, FrameFate, FrameRow};
 pub use place::{PlaceError, default_directory};
 pub use server::{Control, ServeError};
 pub use snapshot::Snapshot;
 pub use sources::Sources;
+pub use wish::CaptureWish;

@@ -14,7 +14,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::capturing::CaptureWish;
+use crate::wish::CaptureWish;
 
 /// Of this protocol.
 pub const VERSION: u32 = 1;

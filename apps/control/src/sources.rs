@@ -5,10 +5,11 @@ use std::time::Instant;
 use engine::Clock;
 use rxrpc::{PAGE_ROWS, Page, RxViewer, ViewError};
 
-use crate::capturing::{CaptureWish, Capturing};
+use crate::capturing::Capturing;
 use crate::protocol::{Cursor, Hello, ROWS_MAX, Refusal, RefusalCode, Rows};
 use crate::rows::{CallRow, ConnRow, LocalRow, Origin, PeerRow};
 use crate::snapshot::{self, Snapshot};
+use crate::wish::CaptureWish;
 
 /// Pages that one answer may take: a sparse table has many without a row.
 const PAGES_MAX: usize = 64;

@@ -19,6 +19,7 @@ pub mod net;
 mod netlink;
 mod pci;
 mod report;
+mod route;
 mod targets;
 
 pub use machine::Machine;

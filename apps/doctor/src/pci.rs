@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::machine::Machine;
-use crate::targets::TargetError;
 
 /// Where a device is: domain, bus, slot, function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,11 +22,16 @@ impl fmt::Display for Address {
     }
 }
 
+/// What was written is no PCI address.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0:?} is no PCI address; write one as lspci -D shows it: 0000:03:00.0")]
+pub struct NotPci(String);
+
 impl FromStr for Address {
-    type Err = TargetError;
+    type Err = NotPci;
 
     /// `0000:03:00.0`, or without the domain, which is then 0.
-    fn from_str(text: &str) -> Result<Self, TargetError> {
+    fn from_str(text: &str) -> Result<Self, NotPci> {
         let parse = || {
             let (rest, function) = text.rsplit_once('.')?;
             let mut parts = rest.rsplit(':');
@@ -45,7 +49,7 @@ impl FromStr for Address {
             };
             (parts.next().is_none() && address.slot < 32 && address.function < 8).then_some(address)
         };
-        parse().ok_or_else(|| TargetError::NotPci { text: text.into() })
+        parse().ok_or_else(|| NotPci(text.into()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::pci::Address;
+use crate::pci::{Address, NotPci};
 
 /// One thing to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,11 +42,8 @@ pub enum TargetError {
         what: &'static str,
     },
     /// Not a PCI address.
-    #[error("{text:?} is no PCI address; write one as lspci -D shows it: 0000:03:00.0")]
-    NotPci {
-        /// As written.
-        text: String,
-    },
+    #[error(transparent)]
+    NotPci(#[from] NotPci),
 }
 
 /// What a port of this driver is made of.

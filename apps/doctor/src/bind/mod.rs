@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 
 use crate::machine::Machine;
 use crate::pci::{Address, PciDevice};
-pub(crate) use refusal::default_route;
 use steps::{Memory, Step};
 
 /// The driver that gives a device to user space.

@@ -1,6 +1,5 @@
 //! What keeps a device where it is.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -9,6 +8,7 @@ use super::{BindError, VFIO};
 use crate::checks;
 use crate::machine::Machine;
 use crate::pci::PciDevice;
+use crate::route::{default_route, with_uppers};
 
 /// Whether `device` may go to vfio-pci.
 pub(super) fn check_bind(machine: &Machine, device: &PciDevice, force: bool) -> Result<(), BindError> {
@@ -46,39 +46,6 @@ fn same_namespace(machine: &Machine, device: &PciDevice, interface: &str) -> Res
         "/sys shows {interface} of another network namespace than this process is in; use `ip netns exec`, or the namespace that has it"
     );
     Err(BindError::Unknown { address: device.address, why })
-}
-
-/// The default route that `interface` carries, itself or for what is built upon it: bridges, bonds, VLANs.
-pub(crate) fn default_route(machine: &Machine, interface: &str) -> Option<String> {
-    let names = with_uppers(machine, interface);
-    let routes = &machine.network.default_routes;
-    let carries =
-        |name: &&String| machine.network.link(name).is_some_and(|link| routes.contains(&Some(link.index)));
-    if let Some(name) = names.iter().find(carries) {
-        return Some(if name == interface {
-            "the default route".into()
-        } else {
-            format!("{name}, which has the default route")
-        });
-    }
-    // A route by a nexthop object names no interface: it may be any that is up.
-    let up = machine.network.link(interface).is_some_and(|link| link.up);
-    (up && routes.contains(&None)).then(|| "perhaps the default route, which names no interface".into())
-}
-
-/// An interface and all that stands upon it.
-fn with_uppers(machine: &Machine, interface: &str) -> BTreeSet<String> {
-    let (mut found, mut open) = (BTreeSet::new(), vec![interface.to_owned()]);
-    while let Some(name) = open.pop() {
-        let entries = machine.names(format!("sys/class/net/{name}")).into_iter();
-        open.extend(
-            entries
-                .filter_map(|entry| Some(entry.strip_prefix("upper_")?.to_owned()))
-                .filter(|upper| !found.contains(upper)),
-        );
-        found.insert(name);
-    }
-    found
 }
 
 /// Whether anybody would miss it.

@@ -2,10 +2,10 @@
 
 use rustix::fs::{Access, access};
 
-use crate::bind::default_route;
 use crate::machine::Machine;
 use crate::pci::{Address, PciDevice};
 use crate::report::{Group, State};
+use crate::route::default_route;
 use crate::targets::{Driver, Targets};
 
 use super::{cpus, missing};
