@@ -41,7 +41,7 @@ const CUT: u64 = 1;
 const RUNS: [(&str, bool, u64, u64); 4] = [
     ("polled", false, 1_000, 6_500),
     ("blocking", true, 1_000, 6_500),
-    ("inline", true, 14_000, 0),
+    ("inline", true, 15_000, 0),
     ("threads", true, 20_000, 0),
 ];
 /// Planted in the program's own code on the core: the check must find each.
