@@ -10,7 +10,9 @@ use crate::send_queue::SendQueue;
 use crate::shared::{Shared, Work};
 use crate::slab::Recycle;
 use crate::timer::{Timer, TimerKey};
-use crate::{BundleId, CallId, CallState, CallView, Completion, ConnId, Event, LocalId, PeerId, Role};
+use crate::{
+    BundleId, CallId, CallState, CallTimeouts, CallView, Completion, ConnId, Event, LocalId, PeerId, Role,
+};
 use pmd::Instant;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -48,6 +50,8 @@ pub struct Call {
     pub limited: bool,
     /// The user ended its direction.
     pub send_closed: bool,
+    /// Bytes still to be sent, where their number was declared.
+    pub tx_left: Option<u64>,
     /// A reply began: for a client, the rest of the request is not wanted; for a service, what is left of it is not read.
     pub reply_begun: bool,
 
@@ -126,6 +130,7 @@ impl Default for Call {
             ack_serial: None,
             limited: false,
             send_closed: false,
+            tx_left: None,
             reply_begun: false,
             readable_queued: false,
             writable_queued: false,
@@ -243,6 +248,15 @@ impl Call {
     pub fn end_send(&mut self) {
         self.send_closed = true;
         self.send.end();
+    }
+
+    /// Sets its time limits.
+    pub fn set_timeouts(&mut self, now: Instant, timeouts: &CallTimeouts, shared: &mut Shared) {
+        let d = &mut self.deadlines;
+        d.hard = timeouts.hard.map(|hard| now + hard);
+        d.idle = timeouts.idle;
+        d.dead = timeouts.normal.unwrap_or(shared.config.dead);
+        self.rearm(shared);
     }
 
     /// Sets the retransmission timer after a transmission or an acknowledgement.

@@ -78,6 +78,9 @@ pub struct EndpointConfig {
     pub client_conn_idle: Duration,
     /// An unused service connection lives for so long.
     pub service_conn_idle: Duration,
+    /// A peer to which client connections are open and nothing was sent for so long is sent a VERSION packet that asks for no
+    /// answer, so that NATs on the way keep their state; 20 s is Linux's. `None`: never.
+    pub nat_keep_alive: Option<Duration>,
 }
 
 impl Default for EndpointConfig {
@@ -116,9 +119,13 @@ impl Default for EndpointConfig {
             busy: Duration::from_secs(10),
             client_conn_idle: Duration::from_secs(120),
             service_conn_idle: Duration::from_secs(600),
+            nat_keep_alive: Some(Duration::from_secs(20)),
         }
     }
 }
+
+/// Keep-alives are never sent more often: one for each peer and second is a burden that nobody notices.
+const NAT_KEEP_ALIVE_LEAST: Duration = Duration::from_secs(1);
 
 impl EndpointConfig {
     /// The defaults with budgets that leave a quarter of a pool of `buffers` to receiving and transmission.
@@ -136,6 +143,7 @@ impl EndpointConfig {
         self.bundle_conns_max = self.bundle_conns_max.max(1);
         self.burst_packets = self.burst_packets.max(1);
         self.ack_every = self.ack_every.max(1);
+        self.nat_keep_alive = self.nat_keep_alive.map(|every| every.max(NAT_KEEP_ALIVE_LEAST));
         self
     }
 }
@@ -149,12 +157,15 @@ pub struct ServiceConfig {
     pub backlog: usize,
     /// Whether the place of a call is charged again as soon as its `Incoming` has been taken. Otherwise `charge` does.
     pub auto_charge: bool,
+    /// Calls whose client asks for a service upgrade (user status 1) on a new connection go to this service instead, if it
+    /// is offered on the same address: their packets name it, and so do later calls of the connection.
+    pub upgrade_to: Option<u16>,
 }
 
 impl ServiceConfig {
     /// A service with a backlog of 32 that recharges itself.
     pub fn new(service: u16) -> Self {
-        Self { service, backlog: 32, auto_charge: true }
+        Self { service, backlog: 32, auto_charge: true, upgrade_to: None }
     }
 }
 
@@ -176,7 +187,18 @@ impl Target {
     }
 }
 
-/// How a call may end early.
+/// How long a call may take, by three measures: those of AF_RXRPC's SET_CALL_TIMEOUT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallTimeouts {
+    /// The call is over after so long, whatever happens.
+    pub hard: Option<Duration>,
+    /// The call is over if no byte of it moves in either direction for so long.
+    pub idle: Option<Duration>,
+    /// The call is over if the peer is silent for so long, its answers to pings included; the endpoint's `dead` where not set.
+    pub normal: Option<Duration>,
+}
+
+/// How a call begins, and how it may end early.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallOptions {
     /// The call is over after so long, whatever happens. Counted from `begin`.
@@ -188,6 +210,21 @@ pub struct CallOptions {
     /// Connections of the bundle, where it is to have another number than the endpoint's default. The first call of a
     /// bundle decides.
     pub bundle_conns_max: Option<usize>,
+    /// A connection for this call alone; it goes when the call has ended.
+    pub exclusive: bool,
+    /// Asks the server for a newer service under the same address. Until its first answer says which service that is, calls
+    /// with this option to the same target go one at a time; later ones go to the service it named.
+    pub upgrade: bool,
+    /// Bytes of the request, where they are known before: its last packet says so exactly, and a request that turns out longer
+    /// or shorter is refused.
+    pub tx_length: Option<u64>,
     /// The caller's number for the call, as `set_user` would set it.
     pub user: u64,
+}
+
+impl CallOptions {
+    /// The time limits.
+    pub fn timeouts(&self) -> CallTimeouts {
+        CallTimeouts { hard: self.hard_timeout, idle: self.idle_timeout, normal: self.dead_timeout }
+    }
 }

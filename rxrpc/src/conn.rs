@@ -3,6 +3,7 @@
 use crate::security::Security;
 use crate::slab::Recycle;
 use crate::timer::Timer;
+use crate::upgrade;
 use crate::wire::{AckReason, Cid, Flags, Header, PacketType};
 use crate::{BundleId, CallId, ConnId, ConnView, LocalId, PeerId, Role};
 use pmd::Instant;
@@ -55,6 +56,12 @@ pub struct Conn {
     pub epoch: u32,
     pub cid: Cid,
     pub service: u16,
+    /// The service that its client asked for first: another one after an upgrade.
+    pub asked_service: u16,
+    /// Ours: no answer has come yet to the question for a service upgrade.
+    pub asks_upgrade: bool,
+    /// For one call alone.
+    pub exclusive: bool,
     pub security: Security,
     /// Serial of the last packet sent.
     pub serial: u32,
@@ -80,6 +87,9 @@ impl Default for Conn {
             epoch: 0,
             cid: Cid(0),
             service: 0,
+            asked_service: 0,
+            asks_upgrade: false,
+            exclusive: false,
             security: Security::default(),
             serial: 0,
             channels: [Channel::default(); 4],
@@ -108,6 +118,7 @@ impl Conn {
             call,
             serial: self.serial,
             flags: if self.role == Role::Client { Flags::CLIENT_INITIATED } else { Flags::NONE },
+            user_status: if self.asks_upgrade && packet_type == PacketType::Data { upgrade::ASKS } else { 0 },
             security_index: self.security.index(),
             service: self.service,
             ..Header::new(packet_type)
@@ -188,5 +199,27 @@ impl BuildHasher for KeyedHash {
     #[inline]
     fn build_hasher(&self) -> SipHasher13 {
         SipHasher13::new_with_keys(self.0, self.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 12. Ids that a peer chose so that they share a bucket under one key are spread under another, and so over ours, which it
+    ///     does not know.
+    #[test]
+    fn ids_chosen_for_one_bucket_are_spread_under_another_key() {
+        const BUCKETS: u64 = 256;
+        let (known, ours) = (KeyedHash(1, 2), KeyedHash(3, 4));
+        let peer = SocketAddr::from(([10, 0, 0, 2], 7001));
+        let key = |cid| ConnKey::new(Role::Service, LocalId::default(), peer, 7, Cid(cid << 2));
+        let bucket = |hash: KeyedHash, cid| hash.hash_one(key(cid)) % BUCKETS;
+        let stuffed: Vec<u32> = (0..100_000).filter(|&cid| bucket(known, cid) == 0).collect();
+        assert!(stuffed.len() > 300, "{} ids that share a bucket", stuffed.len());
+        let mut loads = [0; BUCKETS as usize];
+        stuffed.iter().for_each(|&cid| loads[bucket(ours, cid) as usize] += 1);
+        let most = loads.into_iter().max().unwrap();
+        assert!(most < 12, "{most} of {} in one bucket", stuffed.len());
     }
 }

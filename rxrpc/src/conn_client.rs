@@ -6,8 +6,9 @@ use crate::endpoint::Endpoint;
 use crate::security::Security;
 use crate::shared::Keyed;
 use crate::slab::Recycle;
+use crate::upgrade::Upgrade;
 use crate::wire::Cid;
-use crate::{BeginError, BundleId, CallId, Completion, ConnId, LocalId, PeerId, Role, Target};
+use crate::{BeginError, BundleId, CallId, CallOptions, Completion, ConnId, LocalId, PeerId, Role, Target};
 use pmd::Instant;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -27,10 +28,13 @@ pub struct Bundle {
     /// Places without a call. The one freed last is taken first: its final ACK is then never sent.
     pub free: Vec<(ConnId, usize)>,
     pub waiting: VecDeque<CallId>,
+    /// For one call and its one connection: nobody finds it.
+    pub exclusive: bool,
+    pub upgrade: Upgrade,
 }
 
-/// What makes calls share connections.
-pub type BundleKey = (LocalId, Target);
+/// What makes calls share connections; the last of it says whether a service upgrade is asked for.
+pub type BundleKey = (LocalId, Target, bool);
 
 impl Recycle for Bundle {
     fn recycle(&mut self) {
@@ -38,19 +42,22 @@ impl Recycle for Bundle {
         self.conns.clear();
         self.free.clear();
         self.waiting.clear();
+        (self.exclusive, self.upgrade) = (false, Upgrade::No);
     }
 }
 
 impl Endpoint {
-    /// The bundle for a target; made if there is none.
+    /// The bundle for a call; made if there is none, or if the call is to have one of its own.
     pub(crate) fn bundle_for(
         &mut self,
         local: LocalId,
         target: Target,
-        conns_max: usize,
+        options: &CallOptions,
     ) -> Result<BundleId, BeginError> {
-        let key = (local, target);
-        if let Some(&id) = self.bundle_index.get(&key) {
+        let key = (local, target, options.upgrade);
+        if let Some(&id) = self.bundle_index.get(&key)
+            && !options.exclusive
+        {
             return Ok(id);
         }
         let limit = self.bundles.limit();
@@ -61,8 +68,15 @@ impl Endpoint {
             .peer_for(local, target.peer)
             .ok_or(BeginError::TooManyPeers { limit: self.peers.limit() })?;
         let (id, bundle) = self.bundles.insert().expect("not full");
+        let conns_max = options.bundle_conns_max.unwrap_or(self.shared.config.bundle_conns_max);
         (bundle.key, bundle.peer, bundle.conns_max) = (Some(key), peer, conns_max.max(1));
-        self.bundle_index.insert(key, id);
+        bundle.upgrade = if options.upgrade { Upgrade::Asking } else { Upgrade::No };
+        bundle.exclusive = options.exclusive;
+        if bundle.exclusive {
+            bundle.conns_max = 1;
+        } else {
+            self.bundle_index.insert(key, id);
+        }
         Ok(id)
     }
 
@@ -74,28 +88,36 @@ impl Endpoint {
                 return Some((conn, channel));
             }
         }
-        if bundle.conns.len() >= bundle.conns_max || self.conns.is_full() {
+        // While it is not known which service it is, one call asks.
+        let conns_max = if bundle.upgrade == Upgrade::Asking { 1 } else { bundle.conns_max };
+        if bundle.conns.len() >= conns_max || self.conns.is_full() {
             return None;
         }
         let conn = self.new_client_conn(now, id)?;
         let bundle = self.bundles.get_mut(id)?;
-        bundle.free.extend((1..CHANNELS).rev().map(|channel| (conn, channel)));
+        if bundle.upgrade != Upgrade::Asking && !bundle.exclusive {
+            bundle.free.extend((1..CHANNELS).rev().map(|channel| (conn, channel)));
+        }
         Some((conn, 0))
     }
 
     fn new_client_conn(&mut self, now: Instant, bundle_id: BundleId) -> Option<ConnId> {
         let bundle = self.bundles.get(bundle_id)?;
-        let ((local, target), peer) = (bundle.key?, bundle.peer);
+        let ((local, target, _), peer) = (bundle.key?, bundle.peer);
+        let (upgrade, exclusive) = (bundle.upgrade, bundle.exclusive);
         let cid = self.next_cid(local, target.peer);
         let (id, conn) = self.conns.insert()?;
         conn.id = id;
         conn.role = Role::Client;
         (conn.local, conn.peer, conn.addr) = (local, peer, target.peer);
-        (conn.epoch, conn.cid, conn.service) = (self.epoch, cid, target.service);
+        (conn.epoch, conn.cid, conn.exclusive) = (self.epoch, cid, exclusive);
+        conn.service = if let Upgrade::To(service) = upgrade { service } else { target.service };
+        (conn.asked_service, conn.asks_upgrade) = (conn.service, upgrade == Upgrade::Asking);
         (conn.security, conn.bundle, conn.used) = (Security::default(), Some(bundle_id), now);
         let key = conn.key();
         self.bundles.get_mut(bundle_id)?.conns.push(id);
         self.register_conn(id, key);
+        self.keep_awake(now, peer);
         self.shared.stats.client_conns += 1;
         Some(id)
     }
@@ -127,7 +149,7 @@ impl Endpoint {
         conn.channels[channel] = Channel { call: Some(call_id), number, abort_before, ..Channel::default() };
         (call.conn, call.channel, call.number) = (Some(conn_id), channel, number);
         (call.epoch, call.cid) = (conn.epoch, conn.cid.with_channel(channel).0);
-        call.peer = conn.peer;
+        (call.peer, call.service) = (conn.peer, conn.service);
         let d = &mut call.deadlines;
         (d.heard, d.pinged, d.moved) = (now, now, now);
         if call.send.len() > 0 {
@@ -139,6 +161,9 @@ impl Endpoint {
     /// A channel is free: the next in line has it, or it waits for the next call.
     pub(crate) fn place_freed(&mut self, now: Instant, bundle_id: BundleId, conn: ConnId, channel: usize) {
         let Some(bundle) = self.bundles.get_mut(bundle_id) else { return };
+        if bundle.exclusive {
+            return;
+        }
         bundle.free.push((conn, channel));
         self.serve_line(now, bundle_id);
     }
@@ -178,7 +203,7 @@ impl Endpoint {
             return;
         }
         let (key, peer) = (bundle.key, bundle.peer);
-        if let Some(key) = key {
+        if let Some(key) = key.filter(|_| !bundle.exclusive) {
             self.bundle_index.remove(&key);
         }
         self.bundles.remove(id);
@@ -202,6 +227,7 @@ impl Endpoint {
         peer.refs -= 1;
         if peer.refs == 0 {
             self.peer_index.remove(&(peer.local, peer.addr));
+            self.shared.timers.stop(&mut peer.timer);
             self.peers.remove(id);
         }
     }

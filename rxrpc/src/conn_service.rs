@@ -23,7 +23,8 @@ impl Endpoint {
     ) -> Result<ConnId, RxDrop> {
         self.may_begin(header)?;
         let local = self.locals.get_mut(local_id).ok_or(RxDrop::NoLocal)?;
-        let Some(service) = local.service(header.service) else {
+        let service_id = local.upgraded(header);
+        let Some(service) = local.service(service_id) else {
             self.stray_abort(now, pool, local_id, peer, header);
             return Err(RxDrop::NoService);
         };
@@ -58,7 +59,8 @@ impl Endpoint {
             addr: peer,
             epoch: header.epoch,
             cid: header.cid.connection(),
-            service: header.service,
+            service: service_id,
+            asked_service: header.service,
             security,
             used: now,
             ..Conn::default()
@@ -123,8 +125,8 @@ impl Endpoint {
             return Err(RxDrop::NoCall);
         }
         self.may_begin(header)?;
-        let (local, addr) = (conn.local, conn.addr);
-        self.may_take(now, pool, local, addr, header)?;
+        let (local, addr, service) = (conn.local, conn.addr, conn.service);
+        self.may_take(now, pool, local, addr, service, header)?;
         if let Some(call) = call {
             self.superseded(now, call);
         }
@@ -138,9 +140,10 @@ impl Endpoint {
         pool: &mut Pool,
         local: LocalId,
         peer: SocketAddr,
+        service: u16,
         header: &Header,
     ) -> Result<(), RxDrop> {
-        let service = self.locals.get_mut(local).and_then(|local| local.service(header.service));
+        let service = self.locals.get_mut(local).and_then(|local| local.service(service));
         let refused = match service {
             None => {
                 self.stray_abort(now, pool, local, peer, header);
@@ -353,6 +356,7 @@ mod tests {
         assert_eq!(server.told(), (1, 1));
     }
 
+    /// 8. Whoever never answers a challenge holds one of a few places, and no more.
     #[test]
     fn connections_that_are_not_secured_are_limited() {
         let mut server = Server::new(EndpointConfig { unsecured_conns_max: 1, ..EndpointConfig::default() });
@@ -362,7 +366,7 @@ mod tests {
         server.input(PacketType::Data, GATE, 2, 0).unwrap();
     }
 
-    /// A charged accept is used only when there is room for all that a call needs: calls within connections within peers.
+    /// 6. A charged accept is used only when there is room for all that a call needs: calls within connections within peers.
     #[test]
     fn a_charge_is_used_only_with_room_for_call_connection_and_peer() {
         let charged = |server: &Server| server.rx.locals().next().unwrap().services[0].1;

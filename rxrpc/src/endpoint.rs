@@ -16,9 +16,9 @@ use crate::shared::{Keyed, Shared};
 use crate::slab::Slab;
 use crate::wire::debug::DebugRequest;
 use crate::{
-    BeginError, BundleId, CallId, CallOptions, CallView, Completion, ConnId, ConnView, EndpointConfig, Event,
-    ListenError, LocalError, LocalId, LocalView, NetError, PeerId, PeerView, Role, RxDrop, RxStats,
-    ServiceConfig, Target, Timeout,
+    BeginError, BundleId, CallId, CallOptions, CallTimeouts, CallView, Completion, ConnId, ConnView,
+    EndpointConfig, Event, ListenError, LocalError, LocalId, LocalView, NetError, PeerId, PeerView, Role,
+    RxDrop, RxStats, ServiceConfig, Target, Timeout,
 };
 use pmd::{Instant, Mbuf, Pool};
 use std::net::SocketAddr;
@@ -203,7 +203,10 @@ impl Endpoint {
 
     /// Whether `transmit` has something to send.
     pub fn wants_transmit(&self) -> bool {
-        !self.shared.work.is_empty() || !self.shared.replies.is_empty() || self.unsent_questions > 0
+        !self.shared.work.is_empty()
+            || !self.shared.replies.is_empty()
+            || !self.shared.keep_alives.is_empty()
+            || self.unsent_questions > 0
     }
 
     /// Hands out packets (from where, to where) until there are none, the pool is empty, or `send` says stop with
@@ -215,6 +218,7 @@ impl Endpoint {
         send: &mut dyn FnMut(LocalId, SocketAddr, SocketAddr, Mbuf) -> bool,
     ) {
         self.send_questions(pool);
+        self.send_keep_alives(pool);
         self.transmit_all(now, pool, send);
     }
 
@@ -259,8 +263,7 @@ impl Endpoint {
         if self.calls.is_full() {
             return Err(BeginError::TooManyCalls { limit: self.calls.limit() });
         }
-        let conns_max = options.bundle_conns_max.unwrap_or(self.shared.config.bundle_conns_max);
-        let bundle_id = self.bundle_for(local, target, conns_max)?;
+        let bundle_id = self.bundle_for(local, target, &options)?;
         let bundle = self.bundles.get(bundle_id).expect("found or made");
         let (line, no_conns) = (bundle.waiting.len(), bundle.conns.is_empty());
         // Whoever stands in line already goes first.
@@ -299,14 +302,10 @@ impl Endpoint {
         (call.id, call.role, call.user, call.announced) = (id, Role::Client, options.user, true);
         (call.local, call.addr, call.service, call.bundle) =
             (local, target.peer, target.service, Some(bundle));
-        let d = &mut call.deadlines;
-        d.began = now;
         call.ack.edge = INITIAL_WINDOW.min(self.shared.config.receive_window);
-        let d = &mut call.deadlines;
-        d.hard = options.hard_timeout.map(|timeout| now + timeout);
-        d.idle = options.idle_timeout;
-        d.dead = options.dead_timeout.unwrap_or(self.shared.config.dead);
-        call.rearm(&mut self.shared);
+        call.tx_left = options.tx_length;
+        call.deadlines.began = now;
+        call.set_timeouts(now, &options.timeouts(), &mut self.shared);
         self.shared.stats.calls_begun += 1;
         id
     }
@@ -333,6 +332,11 @@ impl Endpoint {
         self.calls.get(call)?.completion
     }
 
+    /// The service that a call goes to. A client that asks for an upgrade learns it with the server's first answer.
+    pub fn service(&self, call: CallId) -> Option<u16> {
+        self.calls.get(call).map(|call| call.service)
+    }
+
     /// Attaches a number of the user's own to a call.
     pub fn set_user(&mut self, call: CallId, user: u64) {
         if let Some(call) = self.calls.get_mut(call) {
@@ -345,14 +349,29 @@ impl Endpoint {
         self.calls.get(call).map_or(0, |call| call.user)
     }
 
-    /// Changes a call's times: a service may set its own.
-    pub fn set_timeouts(&mut self, call: CallId, options: &CallOptions) {
-        let Some(call) = self.calls.get_mut(call) else { return };
-        let d = &mut call.deadlines;
-        d.hard = options.hard_timeout.map(|timeout| d.began + timeout);
-        d.idle = options.idle_timeout;
-        d.dead = options.dead_timeout.unwrap_or(self.shared.config.dead);
-        call.rearm(&mut self.shared);
+    /// Changes a call's time limits, all three at once: those of a client's call in progress, or a service's own. The hard one
+    /// counts from now. False: there is no such call, or it has ended.
+    pub fn set_timeouts(&mut self, now: Instant, call: CallId, timeouts: &CallTimeouts) -> bool {
+        let Some(call) = self.calls.get_mut(call).filter(|call| call.completion.is_none()) else {
+            return false;
+        };
+        call.set_timeouts(now, timeouts, &mut self.shared);
+        true
+    }
+
+    /// Declares how many more bytes will be sent on a call: its last packet says so exactly, and data that turns out longer or
+    /// shorter is refused by `send`. `None` takes a declaration back.
+    pub fn set_tx_length(&mut self, call: CallId, bytes: Option<u64>) -> bool {
+        let Some(call) = self.calls.get_mut(call).filter(|call| !call.send_closed) else { return false };
+        call.tx_left = bytes;
+        true
+    }
+
+    /// Sets which service's calls a client gets that asks a service for an upgrade; see [`ServiceConfig::upgrade_to`].
+    pub fn set_upgrade(&mut self, local: LocalId, service: u16, to: Option<u16>) -> Result<(), ListenError> {
+        let offered = self.open_local(local)?.service(service);
+        offered.ok_or(ListenError::UnknownService { service })?.config.upgrade_to = to;
+        Ok(())
     }
 }
 
@@ -398,6 +417,12 @@ impl Endpoint {
     /// One call.
     pub fn call(&self, call: CallId) -> Option<CallView> {
         self.calls.get(call).map(|call| call.view(self.addr_of(call.local)))
+    }
+
+    /// The peer of a call; `None` while the call waits in line, and once the peer is forgotten.
+    pub fn peer_of(&self, call: CallId) -> Option<PeerView> {
+        let id = self.calls.get(call)?.peer;
+        self.peers.get(id).map(|peer| self.peer_view(id, peer))
     }
 
     /// The counters.

@@ -136,6 +136,22 @@ pub enum CallError {
     /// The server began its reply, which ends the request: the rest of it is not wanted.
     #[error("the reply has begun, the rest of the request is not wanted")]
     ReplyBegun,
+    /// More data than was declared.
+    #[error("{bytes} bytes are more than the {left} that are left of the declared length")]
+    TooLong {
+        /// Left of what was declared.
+        left: u64,
+        /// What was to be sent.
+        bytes: u64,
+    },
+    /// The data ends before the declared length.
+    #[error("the data ends with {bytes} bytes where {left} are left of the declared length")]
+    TooShort {
+        /// Left of what was declared.
+        left: u64,
+        /// What was to be sent.
+        bytes: u64,
+    },
 }
 
 /// Why a call could not begin.

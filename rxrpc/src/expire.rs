@@ -14,6 +14,7 @@ impl Endpoint {
             match key {
                 TimerKey::Call(id) => self.expire_call(now, id),
                 TimerKey::Conn(id) => self.expire_conn(now, id),
+                TimerKey::Peer(id) => self.expire_peer(now, id),
             }
         }
         self.wake_starved(now);

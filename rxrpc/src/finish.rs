@@ -9,8 +9,9 @@ use crate::error::code;
 use crate::shared::Work;
 use crate::timer::TimerKey;
 use crate::wire::AckReason;
-use crate::{CallId, Completion, ConnId, Event, Role};
+use crate::{CallId, Completion, ConnId, EndpointConfig, Event, Role};
 use pmd::Instant;
+use std::time::Duration;
 
 impl Endpoint {
     /// Ends a call, and tells the other end unless it knows. The first end stands.
@@ -146,6 +147,7 @@ impl Endpoint {
         let Some(conn) = self.conns.get_mut(id) else { return };
         debug_assert!(conn.unused());
         let (key, peer, local, bundle) = (conn.key(), conn.peer, conn.local, conn.bundle);
+        let role = conn.role;
         self.unsecured -= usize::from(!conn.security.secured());
         self.shared.timers.stop(&mut conn.timer);
         self.conns.remove(id);
@@ -159,6 +161,9 @@ impl Endpoint {
                 bundle.free.retain(|&(conn, _)| conn != id);
             }
             self.drop_bundle_if_unused(bundle_id);
+        }
+        if role == Role::Client {
+            self.let_sleep(peer);
         }
         self.peer_unref(peer);
         if let Some(local_conns) = self.locals.get_mut(local) {
@@ -231,10 +236,7 @@ impl Endpoint {
                 owes = true;
             }
         }
-        let idle = match conn.role {
-            Role::Client => self.shared.config.client_conn_idle,
-            Role::Service => self.shared.config.service_conn_idle,
-        };
+        let idle = idle_limit(conn, &self.shared.config);
         let in_use = !conn.unused() || conn.owes();
         if in_use {
             conn.used = now;
@@ -260,14 +262,21 @@ pub(crate) fn event_call(event: &Event) -> Option<CallId> {
     }
 }
 
+/// How long a connection without calls lives. One that was for a single call lives as long as its peer may still repeat the
+/// end of that call, and hear the answer again.
+fn idle_limit(conn: &Conn, config: &EndpointConfig) -> Duration {
+    const EXCLUSIVE: Duration = Duration::from_secs(2);
+    match conn.role {
+        Role::Client if conn.exclusive => EXCLUSIVE.min(config.client_conn_idle),
+        Role::Client => config.client_conn_idle,
+        Role::Service => config.service_conn_idle,
+    }
+}
+
 /// Makes sure that a connection is woken in time; early does no harm.
 fn arm_conn(conn: &mut Conn, shared: &mut crate::shared::Shared) {
-    let idle = match conn.role {
-        Role::Client => shared.config.client_conn_idle,
-        Role::Service => shared.config.service_conn_idle,
-    };
     // One in use looks again later: it need not be told when its calls end.
-    let mut next = conn.used + idle;
+    let mut next = conn.used + idle_limit(conn, &shared.config);
     for at in conn.channels.iter().filter_map(|channel| channel.final_ack) {
         next = next.min(at);
     }

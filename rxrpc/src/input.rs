@@ -67,6 +67,9 @@ impl Endpoint {
             Role::Service => self.service_call(now, pool, conn_id, header)?,
             Role::Client => self.client_call(conn_id, header)?,
         };
+        if self.conns.get(conn_id).is_some_and(|conn| conn.asks_upgrade) {
+            self.learn_service(now, conn_id, call_id, header);
+        }
         if header.packet_type == PacketType::Data {
             payload.advance(HEADER_LEN);
             return self.input_data(now, pool, conn_id, call_id, header, payload, parts);
@@ -106,7 +109,8 @@ impl Endpoint {
             header.security_index != conn.security.index() && header.packet_type != PacketType::Abort;
         let service = conn.role == Role::Service
             && header.packet_type == PacketType::Data
-            && header.service != conn.service;
+            && header.service != conn.service
+            && header.service != conn.asked_service;
         if security || service {
             return Err(RxDrop::ConnMismatch);
         }

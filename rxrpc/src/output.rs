@@ -283,6 +283,7 @@ impl Out<'_, '_> {
 
     fn hand_over(&mut self, packet: Mbuf) -> Result<(), Halt> {
         self.peer.bytes_sent += packet.len() as u64;
+        self.peer.sent_at = self.now;
         match (self.send)(self.conn.local, self.from, self.conn.addr, packet) {
             true => Ok(()),
             false => Err(Halt),

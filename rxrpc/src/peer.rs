@@ -2,6 +2,7 @@
 
 use crate::rtt::Rtt;
 use crate::slab::Recycle;
+use crate::timer::Timer;
 use crate::wire::AckTrailer;
 use crate::{LocalId, PeerId, PeerView};
 use pmd::Instant;
@@ -22,6 +23,12 @@ pub struct Peer {
     pub addr: SocketAddr,
     /// Connections and bundles that refer to it; it goes with the last.
     pub refs: usize,
+    /// Of these, client connections: while there are any, NATs on the way are kept awake.
+    pub client_conns: usize,
+    /// When the last packet of a call was sent to it, or a keep-alive.
+    pub sent_at: Instant,
+    /// For the keep-alive.
+    pub timer: Timer,
     pub rtt: Rtt,
     rtt_asked: Option<Instant>,
     error_at: Option<Instant>,
@@ -39,6 +46,9 @@ impl Default for Peer {
             local: LocalId::default(),
             addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             refs: 0,
+            client_conns: 0,
+            sent_at: Instant::default(),
+            timer: Timer::default(),
             rtt: Rtt::default(),
             rtt_asked: None,
             error_at: None,

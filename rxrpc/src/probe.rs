@@ -88,6 +88,10 @@ impl Endpoint {
         body: &[u8],
     ) -> Result<(), RxDrop> {
         let version = header.packet_type == PacketType::Version;
+        if version && header.call == 0 {
+            // Somebody's keep-alive.
+            return Ok(());
+        }
         let at = self.questions.iter().position(|question| {
             question.local == local
                 && question.peer == peer

@@ -2,7 +2,7 @@
 
 use crate::conn::KeyedHash;
 use crate::timer::Timers;
-use crate::{CallId, ConnId, EndpointConfig, Event, LocalId, RxStats};
+use crate::{CallId, ConnId, EndpointConfig, Event, LocalId, PeerId, RxStats};
 use pmd::{Instant, Mbuf};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -40,6 +40,8 @@ pub struct Shared {
     pub timers: Timers,
     pub work: VecDeque<Work>,
     pub replies: VecDeque<Reply>,
+    /// Peers that a keep-alive is due to.
+    pub keep_alives: VecDeque<PeerId>,
     pub events: VecDeque<Event>,
     /// Buffers that hold received data.
     pub unread: usize,
@@ -54,11 +56,12 @@ impl Shared {
     pub fn new(config: EndpointConfig) -> Self {
         let config = config.clamped();
         Self {
-            timers: Timers::new(config.calls_max + config.conns_max),
+            timers: Timers::new(config.calls_max + config.conns_max + config.peers_max),
             config,
             stats: RxStats::default(),
             work: VecDeque::new(),
             replies: VecDeque::new(),
+            keep_alives: VecDeque::new(),
             events: VecDeque::new(),
             unread: 0,
             queued: 0,

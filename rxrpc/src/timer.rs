@@ -1,20 +1,23 @@
-//! The endpoint's timers: one for each call and connection, on the engine's wheel.
+//! The endpoint's timers: one for each call, connection and peer, on the engine's wheel.
 
 use crate::slab::Key;
-use crate::{CallId, ConnId};
+use crate::{CallId, ConnId, PeerId};
 use engine::timer::{TimerId, TimerWheel};
 use pmd::Instant;
 
 /// How late a timer may fire, in nanoseconds.
 const TICK_NANOS: u64 = 1 << 20;
-/// Marks a connection's token; a call's has the bit clear. Slots are well below it.
+/// Marks a connection's token. Slots are well below it.
 const CONN: u64 = 1 << 63;
+/// Marks a peer's token. A call's has neither bit.
+const PEER: u64 = 1 << 62;
 
 /// Whose timer fired.
 #[derive(Clone, Copy, Debug)]
 pub enum TimerKey {
     Call(CallId),
     Conn(ConnId),
+    Peer(PeerId),
 }
 
 /// An object's timer. Stop it before the object goes.
@@ -58,17 +61,18 @@ fn token(key: TimerKey) -> u64 {
     let (mark, (slot, generation)) = match key {
         TimerKey::Call(id) => (0, id.parts()),
         TimerKey::Conn(id) => (CONN, id.parts()),
+        TimerKey::Peer(id) => (PEER, id.parts()),
     };
-    debug_assert!(slot < 1 << 31);
+    debug_assert!(slot < 1 << 30);
     mark | u64::from(slot) << 32 | u64::from(generation)
 }
 
 fn key(token: u64) -> TimerKey {
-    let (slot, generation) = ((token & !CONN) >> 32, token as u32);
-    if token & CONN != 0 {
-        TimerKey::Conn(ConnId::new(slot as u32, generation))
-    } else {
-        TimerKey::Call(CallId::new(slot as u32, generation))
+    let (slot, generation) = (((token & !(CONN | PEER)) >> 32) as u32, token as u32);
+    match token & (CONN | PEER) {
+        CONN => TimerKey::Conn(ConnId::new(slot, generation)),
+        PEER => TimerKey::Peer(PeerId::new(slot, generation)),
+        _ => TimerKey::Call(CallId::new(slot, generation)),
     }
 }
 
@@ -78,15 +82,18 @@ mod tests {
 
     #[test]
     fn a_token_names_its_owner() {
-        let mut timers = Timers::new(2);
+        let mut timers = Timers::new(3);
         let (mut of_call, mut of_conn) = (Timer::default(), Timer::default());
-        let (call, conn) = (CallId::new(7, 0xffff_fffd), ConnId::new(7, 3));
+        let mut of_peer = Timer::default();
+        let (call, conn, peer) = (CallId::new(7, 0xffff_fffd), ConnId::new(7, 3), PeerId::new(7, 5));
         let at = |nanos| Instant::from_nanos(nanos);
         timers.arm(&mut of_call, TimerKey::Call(call), at(1));
         timers.arm(&mut of_conn, TimerKey::Conn(conn), at(3 << 20));
         timers.arm(&mut of_call, TimerKey::Call(call), at(5 << 20));
+        timers.arm(&mut of_peer, TimerKey::Peer(peer), at(7 << 20));
         assert!(matches!(timers.pop_due(at(10 << 20)), Some(TimerKey::Conn(id)) if id == conn));
         assert!(matches!(timers.pop_due(at(10 << 20)), Some(TimerKey::Call(id)) if id == call));
+        assert!(matches!(timers.pop_due(at(10 << 20)), Some(TimerKey::Peer(id)) if id == peer));
         timers.arm(&mut of_call, TimerKey::Call(call), at(1));
         timers.stop(&mut of_call);
         assert!(timers.pop_due(at(10 << 20)).is_none() && timers.next().is_none());

@@ -21,9 +21,9 @@ impl Endpoint {
         self.calls.get(call).map_or(0, |call| call.send_room(&self.shared))
     }
 
-    /// Copies bytes into the call; the direction ends with the first `send` that has `more` false and took everything.
-    /// Returns the bytes taken; when that is short, a `Writable` follows. A service's first `send` ends the request:
-    /// what has not come yet will not be read.
+    /// Copies bytes into the call; the direction ends with the first `send` that has `more` false and took everything, or with
+    /// the last byte of a declared length. Returns the bytes taken; when that is short, a `Writable` follows. A service's first
+    /// `send` ends the request: what has not come yet will not be read.
     pub fn send(
         &mut self,
         now: Instant,
@@ -34,13 +34,14 @@ impl Endpoint {
     ) -> Result<usize, CallError> {
         let call = self.calls.get_mut(call).ok_or(CallError::Unknown(call))?;
         let shared = &mut self.shared;
-        begin_send(call, shared)?;
+        begin_send(call, shared, bytes.len() as u64, more)?;
         let room = call.send_packets_room(shared);
         let (taken, added) = call.send.push_bytes(bytes, shared.config.packet_payload, room, pool);
         shared.queued += added;
+        let all = count_down(call, taken);
         if taken < bytes.len() {
             call.want_room(now, shared);
-        } else if !more {
+        } else if !more || all {
             call.end_send();
         }
         call.schedule(shared);
@@ -58,8 +59,9 @@ impl Endpoint {
     ) -> Result<Option<Mbuf>, CallError> {
         let call = self.calls.get_mut(call).ok_or(CallError::Unknown(call))?;
         let shared = &mut self.shared;
-        begin_send(call, shared)?;
+        begin_send(call, shared, data.len() as u64, more)?;
         let payload = shared.config.packet_payload;
+        let len = data.len();
         let mut left = None;
         while !data.is_empty() {
             let fits_tail = data.segment_count() == 1 && data.len() <= call.send.tail_room(payload);
@@ -86,9 +88,10 @@ impl Endpoint {
                 }
             }
         }
+        let all = count_down(call, len - left.as_ref().map_or(0, Mbuf::len));
         if left.is_some() {
             call.want_room(now, shared);
-        } else if !more {
+        } else if !more || all {
             call.end_send();
         }
         call.schedule(shared);
@@ -145,13 +148,27 @@ fn after_read(call: &mut Call, shared: &mut Shared) {
     }
 }
 
-/// Whether the call can be sent on. A service's first send begins the reply and ends the request.
-fn begin_send(call: &mut Call, shared: &mut Shared) -> Result<(), CallError> {
+/// Takes what was sent off the length that was declared. True: that was all of it.
+fn count_down(call: &mut Call, sent: usize) -> bool {
+    let left = call.tx_left.as_mut().map(|left| {
+        *left -= sent as u64;
+        *left
+    });
+    left == Some(0)
+}
+
+/// Whether so many bytes can be sent on the call. A service's first send begins the reply and ends the request.
+fn begin_send(call: &mut Call, shared: &mut Shared, bytes: u64, more: bool) -> Result<(), CallError> {
     if let Some(completion) = call.completion {
         return Err(CallError::Ended(completion));
     }
     if call.send_closed {
         return Err(CallError::SendEnded);
+    }
+    match call.tx_left {
+        Some(left) if bytes > left => return Err(CallError::TooLong { left, bytes }),
+        Some(left) if bytes < left && !more => return Err(CallError::TooShort { left, bytes }),
+        _ => {}
     }
     match call.role {
         Role::Client if call.reply_begun => Err(CallError::ReplyBegun),

@@ -410,7 +410,10 @@ fn lines_are_bounded() {
 #[test]
 fn accepts_are_charged_and_used_up() {
     let mut t = solo();
-    t.node.rx.listen(t.node.local, ServiceConfig { service: 5, backlog: 3, auto_charge: false }).unwrap();
+    t.node
+        .rx
+        .listen(t.node.local, ServiceConfig { backlog: 3, auto_charge: false, ..ServiceConfig::new(5) })
+        .unwrap();
     let local = t.node.local;
     let full = ListenError::BacklogFull { charged: 0, wanted: 4, backlog: 3 };
     assert_eq!(t.node.rx.charge(local, 5, 4), Err(full));
@@ -431,7 +434,10 @@ fn accepts_are_charged_and_used_up() {
 #[test]
 fn a_service_that_recharges_itself_does_so_when_calls_are_taken() {
     let mut t = solo();
-    t.node.rx.listen(t.node.local, ServiceConfig { service: 5, backlog: 1, auto_charge: true }).unwrap();
+    t.node
+        .rx
+        .listen(t.node.local, ServiceConfig { backlog: 1, auto_charge: true, ..ServiceConfig::new(5) })
+        .unwrap();
     let mut results = Vec::new();
     for channel in 0..3 {
         let mut header = t.header(PacketType::Data, 1, 1);

@@ -52,7 +52,10 @@ fn a_released_call_is_found_by_nobody() {
 fn nothing_leaks_where_a_packet_is_refused() {
     let mut t =
         Solo::new(EndpointConfig { conns_max: 3, peers_max: 2, calls_max: 4, ..EndpointConfig::default() });
-    t.node.rx.listen(t.node.local, ServiceConfig { service: 9, backlog: 0, auto_charge: false }).unwrap();
+    t.node
+        .rx
+        .listen(t.node.local, ServiceConfig { backlog: 0, auto_charge: false, ..ServiceConfig::new(9) })
+        .unwrap();
     let refused = |t: &mut Solo, reason, change: &dyn Fn(&mut rxrpc::wire::Header)| {
         let mut header = t.header(PacketType::Data, 1, 1);
         change(&mut header);

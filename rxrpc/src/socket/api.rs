@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use engine::{CommandSender, SendError};
 use rtrb::{Consumer, RingBuffer};
 
+use super::ServiceId;
 use super::budget::ReadAccount;
 use super::call_ref::{CallRef, Holder, Service, UserId, Work};
 use super::call_shared::{CallLedger, CallShared, CoreHalf, NewCall};
 use super::call_table::CallTable;
 use super::completion::CallEnd;
 use super::config::SocketConfig;
-use super::core::{Begin, QueuedWork, Released, Returned, SocketCommand};
+use super::core::{Begin, NewTimeouts, QueuedWork, Released, Returned, SocketCommand};
 use super::core_socket::SocketHalf;
 use super::error::{BindFailed, CallFailed};
 use super::inline::InlineService;
@@ -22,7 +23,7 @@ use super::socket_shared::{Ring, SocketShared};
 use super::socket_table::SocketTable;
 use crate::control::{ClientPorts, Done, OpenLocal};
 use crate::handler::RxCommand;
-use crate::{CallOptions, ServiceConfig, Target};
+use crate::{CallOptions, CallTimeouts, ListenError, ServiceConfig, Target};
 
 /// An address that sockets listen on; it is closed with the last of them.
 pub(super) type Local = OpenLocal<SocketCommand>;
@@ -154,6 +155,18 @@ impl Api {
         self.sockets.give_slot(socket.id);
     }
 
+    /// Has every core upgrade clients of a socket's service that ask for it. Waits until every core knows.
+    pub(super) fn set_upgrade(&self, socket: &SocketShared, to: Option<ServiceId>) -> Result<(), BindFailed> {
+        let (tokens, done) = Done::tokens(self.cores.len());
+        for (core, token) in tokens.into_iter().enumerate() {
+            self.tell(core, SocketCommand::SetUpgrade(socket.id, to.map(|to| to.0), token));
+        }
+        match done.wait() {
+            0 => Ok(()),
+            _ => Err(BindFailed::Listen(ListenError::UnknownService { service: socket.service })),
+        }
+    }
+
     // ---- calls ----
 
     /// Makes a call's two halves, within the socket's and the core's limit.
@@ -208,6 +221,12 @@ impl Api {
         {
             work.sent();
         }
+    }
+
+    /// Changes the time limits of a call in progress.
+    pub(super) fn set_timeouts(&self, shared: &CallShared, timeouts: CallTimeouts) {
+        let command = SocketCommand::SetTimeouts(NewTimeouts { call: shared.name(), timeouts });
+        self.tell(shared.core, command);
     }
 
     /// Releases a call, once; an incomplete one is aborted with `code`. `held` is the reference of whoever named it for the

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::call_ref::{CallRef, Service};
 use super::call_shared::{CallPeer, CallShared};
 use super::completion::CallEnd;
 use super::error::CallFailed;
-use crate::{Completion, Role, code};
+use crate::{CallTimeouts, Completion, Role, code};
 
 /// One call, either way round: bytes out, bytes in, and an end.
 ///
@@ -47,9 +48,13 @@ impl Call {
         self.peer.addr
     }
 
-    /// The service called.
+    /// The service called. Where a client asked for an upgrade it is the service that the server's answer named, as soon as
+    /// some of the reply is here.
     pub fn service(&self) -> u16 {
-        self.peer.service
+        match self.shared().upgraded.load(Ordering::Relaxed) {
+            0 => self.peer.service,
+            upgraded => upgraded as u16,
+        }
     }
 
     /// Whether we called or were called.
@@ -66,6 +71,17 @@ impl Call {
     /// call lives. The call's own time limits are in [`CallOptions`](crate::CallOptions).
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.timeout = timeout;
+    }
+
+    /// Changes the call's time limits while it is in progress, all three at once; the hard one counts from now.
+    pub fn set_call_timeouts(&self, timeouts: CallTimeouts) {
+        self.api.set_timeouts(self.shared(), timeouts);
+    }
+
+    /// Declares how many bytes this side will send, before the first of them. The last packet is marked exactly, the data
+    /// ends by itself with the last byte, and more or less than that is refused.
+    pub fn set_tx_length(&mut self, bytes: u64) -> Result<(), CallFailed> {
+        call_io::declare(self.shared(), Some(bytes))
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -153,8 +169,8 @@ impl Call {
         if let Some(end) = self.end().filter(|end| !end.is_success()) {
             return Err(failure(&self.api, self.shared(), end));
         }
+        call_io::finish(self.shared())?;
         self.finished = true;
-        call_io::finish(self.shared());
         self.api.queue_work(self.shared());
         Ok(())
     }
@@ -163,16 +179,14 @@ impl Call {
     pub fn reply(mut self, bytes: &[u8]) -> Result<(), CallFailed> {
         let rest = self.put_some(bytes)?;
         self.send(rest)?;
-        self.close_reply();
-        Ok(())
+        self.close_reply()
     }
 
     /// [`reply`](Self::reply), as a future.
     pub async fn reply_async(mut self, bytes: &[u8]) -> Result<(), CallFailed> {
         let rest = self.put_some(bytes)?;
         self.send_async(rest).await?;
-        self.close_reply();
-        Ok(())
+        self.close_reply()
     }
 
     /// Puts what there is room for without telling the core, so that a small reply costs one message and not two.
@@ -184,10 +198,11 @@ impl Call {
         Ok(&bytes[put..])
     }
 
-    fn close_reply(&mut self) {
+    fn close_reply(&mut self) -> Result<(), CallFailed> {
         // Dropping a finished service call queues it, which is what tells the core.
+        call_io::finish(self.shared())?;
         self.finished = true;
-        call_io::finish(self.shared());
+        Ok(())
     }
 
     // ---- ending ----
@@ -227,7 +242,10 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if self.finished && self.role == Role::Service {
+        // A declared length ends the data by itself.
+        let ended = |held: &CallRef<Service>| held.shared().sent_all.load(Ordering::Relaxed);
+        let finished = self.finished || self.held.as_ref().is_some_and(ended);
+        if finished && self.role == Role::Service {
             if let Some(held) = self.held.take() {
                 self.api.linger(held);
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use super::api::{Api, lock};
-use super::call_shared::CallShared;
+use super::call_shared::{ANY_LENGTH, CallShared};
 use super::completion::CallEnd;
 use super::error::CallFailed;
 
@@ -68,12 +68,43 @@ pub(super) fn try_put(api: &Api, shared: &CallShared, bytes: &[u8]) -> Result<Op
     if shared.sent_all.load(Ordering::Relaxed) {
         return Err(CallFailed::SendFinished);
     }
+    let (length, before) =
+        (shared.tx_length.load(Ordering::Relaxed), shared.bytes_put.load(Ordering::Relaxed));
+    if length != ANY_LENGTH && before + bytes.len() as u64 > length {
+        return Err(CallFailed::BeyondTxLength { length, bytes: before + bytes.len() as u64 });
+    }
     let put = bytes.len() - ring.push_partial_slice(bytes).1.len();
+    shared.bytes_put.store(before + put as u64, Ordering::Relaxed);
+    if before + put as u64 == length {
+        end(shared);
+    }
     Ok((put > 0 || bytes.is_empty()).then_some(put))
 }
 
+/// Declares how many bytes the user will send in all; nothing was sent yet. The core is not told.
+pub(super) fn declare(shared: &CallShared, length: Option<u64>) -> Result<(), CallFailed> {
+    let _ring = lock(&shared.to_send);
+    let put = shared.bytes_put.load(Ordering::Relaxed);
+    if put > 0 || shared.sent_all.load(Ordering::Relaxed) {
+        return Err(CallFailed::SendBegun { bytes: put });
+    }
+    shared.tx_length.store(length.unwrap_or(ANY_LENGTH), Ordering::Relaxed);
+    Ok(())
+}
+
 /// Says that what is in the send ring is all. The core is not told.
-pub(super) fn finish(shared: &CallShared) {
+pub(super) fn finish(shared: &CallShared) -> Result<(), CallFailed> {
+    let _ring = lock(&shared.to_send);
+    let (length, bytes) =
+        (shared.tx_length.load(Ordering::Relaxed), shared.bytes_put.load(Ordering::Relaxed));
+    if length != ANY_LENGTH && bytes < length {
+        return Err(CallFailed::ShortOfTxLength { length, bytes });
+    }
+    end(shared);
+    Ok(())
+}
+
+fn end(shared: &CallShared) {
     // Release: pairs with the Acquire in `CoreCall::push`; the last bytes are in the ring.
     shared.sent_all.store(true, Ordering::Release);
 }

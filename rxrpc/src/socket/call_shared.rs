@@ -129,6 +129,12 @@ pub(crate) struct CallShared {
     pub(crate) to_send: Mutex<Producer<u8>>,
     /// The user has sent its last byte: it is in the ring.
     pub(crate) sent_all: AtomicBool,
+    /// Bytes that the user said it will send; [`ANY_LENGTH`]: it did not. Written under `to_send`, before the bytes.
+    pub(crate) tx_length: AtomicU64,
+    /// Bytes put into the ring so far. Written under `to_send`.
+    pub(crate) bytes_put: AtomicU64,
+    /// The service that a server's answer named to a call that asks for an upgrade; 0: none yet. Written by the core alone.
+    pub(crate) upgraded: AtomicU32,
     pub(crate) writable: SocketWq,
 
     /// The user wants the call aborted: [`ABORT_WANTED`] and the code. First wins. Written by threads alone.
@@ -148,6 +154,8 @@ pub(crate) struct CallShared {
 }
 
 const ABORT_WANTED: u64 = 1 << 32;
+/// No length was declared.
+pub(crate) const ANY_LENGTH: u64 = u64::MAX;
 
 /// A call's other ends, for its core alone: the rings' far sides, and with them the right to complete the call.
 ///
@@ -227,6 +235,9 @@ impl CallShared {
             readable: SocketWq::default(),
             to_send: Mutex::new(write),
             sent_all: AtomicBool::new(false),
+            tx_length: AtomicU64::new(ANY_LENGTH),
+            bytes_put: AtomicU64::new(0),
+            upgraded: AtomicU32::new(0),
             writable: SocketWq::default(),
             abort: AtomicU64::new(0),
             announced: AtomicBool::new(false),
@@ -263,9 +274,12 @@ impl CallShared {
         ] {
             flag.store(false, Ordering::Relaxed);
         }
-        for count in [&call.bytes_received, &call.bytes_read, &call.bytes_sent, &call.abort] {
+        for count in [&call.bytes_received, &call.bytes_read, &call.bytes_sent, &call.bytes_put, &call.abort]
+        {
             count.store(0, Ordering::Relaxed);
         }
+        call.tx_length.store(ANY_LENGTH, Ordering::Relaxed);
+        call.upgraded.store(0, Ordering::Relaxed);
         debug_assert!(!call.work.is_set() && !call.linked.is_set());
         call.completion.reset();
         call.peer.reset();

@@ -33,7 +33,8 @@ impl Client {
         self.call_with(Target::new(peer, service.0), CallOptions::default())
     }
 
-    /// Begins a call with time limits of its own, or in a group of connections of its own.
+    /// Begins a call with options of its own: time limits, an exclusive connection, a service upgrade, a declared length; or in a
+    /// group of connections of its own.
     pub fn call_with(&self, target: Target, options: CallOptions) -> Result<Call, CallFailed> {
         Ok(self.begin(target, options, None)?.0)
     }
@@ -79,7 +80,7 @@ impl Client {
     fn begin(
         &self,
         target: Target,
-        options: CallOptions,
+        mut options: CallOptions,
         request: Option<&[u8]>,
     ) -> Result<(Call, usize), CallFailed> {
         let half = self.api.new_call(&self.socket, None, self.core)?;
@@ -87,11 +88,12 @@ impl Client {
         let work = CallRef::<Work>::take(&half.shared).expect("a new call is not queued");
         let peer = CallPeer { addr: target.peer, service: target.service };
         let call = Call::new(held, self.api.clone(), Role::Client, peer);
+        call_io::declare(&half.shared, options.tx_length.take())?;
         let mut put = 0;
         if let Some(request) = request {
             put = call_io::try_put(&self.api, &half.shared, request)?.unwrap_or(0);
             if put == request.len() {
-                call_io::finish(&half.shared);
+                call_io::finish(&half.shared)?;
             }
         }
         self.api.begin(half, work, target, options)?;

@@ -23,7 +23,7 @@ use super::inline::{InlineCall, Spares};
 use super::settle::Touched;
 use super::socket_table::SocketTable;
 use crate::control::Done;
-use crate::{App, BeginError, CallId, Completion, Event, LocalId, Rx, SharedCall, code};
+use crate::{App, BeginError, CallId, CallTimeouts, Completion, Event, LocalId, Rx, SharedCall, code};
 
 /// What threads tell a core.
 pub enum SocketCommand {
@@ -35,6 +35,10 @@ pub enum SocketCommand {
     Begin(Begin),
     /// There is something to do for a call: bytes to send, room to read into, an abort.
     Work(QueuedWork),
+    /// A call in progress has other time limits from here on.
+    SetTimeouts(NewTimeouts),
+    /// Clients of the socket's service that ask for an upgrade get this one.
+    SetUpgrade(SocketId, Option<u16>, Done),
     /// A call was released.
     Release(Released),
     /// The socket is closed: all its calls are released, incomplete ones aborted.
@@ -68,6 +72,12 @@ impl QueuedWork {
     pub(super) fn new(work: &CallRef<Work>) -> Self {
         QueuedWork(work.shared().name())
     }
+}
+
+/// Time limits for a call, which may have ended meanwhile.
+pub struct NewTimeouts {
+    pub(super) call: CallName,
+    pub(super) timeouts: CallTimeouts,
 }
 
 /// A call that a socket operation released.
@@ -173,7 +183,9 @@ impl SocketApp {
         match begun {
             Ok(id) => {
                 let socket = half.shared.socket();
-                self.insert(CoreCall::new(id, socket, half));
+                let mut call = CoreCall::new(id, socket, half);
+                call.asks_upgrade = options.upgrade;
+                self.insert(call);
                 self.run(rx, id.slot());
             }
             Err(error) => {
@@ -453,6 +465,19 @@ impl App for SocketApp {
             SocketCommand::Charge(charge) => self.charge(rx, charge),
             SocketCommand::Begin(begin) => self.begin(rx, begin),
             SocketCommand::Work(work) => self.work(rx, work),
+            SocketCommand::SetTimeouts(NewTimeouts { call, timeouts }) => {
+                if let Some(Slot::Threads(call)) = self.slot_of(call, rx).map(|slot| &self.calls[slot]) {
+                    rx.endpoint.set_timeouts(rx.now, call.id, &timeouts);
+                }
+            }
+            SocketCommand::SetUpgrade(id, to, done) => {
+                let service = self.sockets.get(id).and_then(|socket| socket.service);
+                let set = service
+                    .is_some_and(|(local, service)| rx.endpoint.set_upgrade(local, service, to).is_ok());
+                if !set {
+                    done.refuse();
+                }
+            }
             SocketCommand::Release(released) => self.release(rx, released),
             SocketCommand::Close(id, done) => {
                 self.close(rx, id);

@@ -15,6 +15,8 @@ pub(crate) struct CoreCall {
     /// Bytes put into the reader's ring so far.
     given: u64,
     send_ended: bool,
+    /// The server's answer is to say which service it is.
+    pub(crate) asks_upgrade: bool,
     /// The reader has no room for what there is.
     behind: bool,
     pub(crate) touched: Touch,
@@ -38,7 +40,16 @@ pub(crate) struct Touch {
 impl CoreCall {
     pub(crate) fn new(id: CallId, socket: SocketId, half: Box<CoreHalf>) -> Self {
         let touched = Touch::default();
-        CoreCall { id, socket, half, given: 0, send_ended: false, behind: false, touched }
+        CoreCall {
+            id,
+            socket,
+            half,
+            given: 0,
+            send_ended: false,
+            asks_upgrade: false,
+            behind: false,
+            touched,
+        }
     }
 
     /// Moves what the user wants sent from the writer's ring into the endpoint, as far as that has room. True: the
@@ -54,7 +65,10 @@ impl CoreCall {
             let ring = &mut self.half.to_send;
             let chunk = ring.read_chunk(ring.slots()).expect("so many slots are there");
             let (bytes, rest) = chunk.as_slices();
-            let last = all_written && rest.is_empty();
+            // Written before the bytes that it counts.
+            let declared = self.half.shared.tx_length.load(Ordering::Relaxed);
+            let sent = self.half.shared.bytes_sent.load(Ordering::Relaxed);
+            let last = rest.is_empty() && (all_written || sent + bytes.len() as u64 == declared);
             if bytes.is_empty() && !last {
                 return moved;
             }
@@ -95,6 +109,11 @@ impl CoreCall {
     /// stays in the endpoint and closes the peer's window. True: the reader has something new.
     pub(crate) fn pull(&mut self, rx: &mut Rx<'_>, budget: &mut ReadBudget) -> bool {
         let mut moved = false;
+        if self.asks_upgrade && rx.endpoint.recv_ready(self.id) > 0 {
+            self.asks_upgrade = false;
+            let service = rx.endpoint.service(self.id).unwrap_or(0);
+            self.half.shared.upgraded.store(u32::from(service), Ordering::Relaxed);
+        }
         while !self.half.shared.received_all.load(Ordering::Relaxed) {
             let ready = rx.endpoint.recv_ready(self.id);
             let room = self.half.received.slots();

@@ -73,6 +73,28 @@ pub enum CallFailed {
     /// The sending direction was finished before.
     #[error("this direction of the call was finished before")]
     SendFinished,
+    /// More data than was declared. Nothing of it was taken.
+    #[error("{bytes} bytes are more than the declared {length}: declare what is to be sent, or nothing")]
+    BeyondTxLength {
+        /// What was declared.
+        length: u64,
+        /// What it would have been.
+        bytes: u64,
+    },
+    /// The data was to end before what was declared. It goes on.
+    #[error("only {bytes} of the declared {length} bytes were sent: send the rest, or abort the call")]
+    ShortOfTxLength {
+        /// What was declared.
+        length: u64,
+        /// What was sent.
+        bytes: u64,
+    },
+    /// The length of the data is declared before its first byte.
+    #[error("{bytes} bytes were sent already: declare the length before the first")]
+    SendBegun {
+        /// What was sent.
+        bytes: u64,
+    },
     /// The user ID names another call.
     #[error("user ID {0} names a call already: release that one first, or take another ID")]
     UserIdInUse(u64),

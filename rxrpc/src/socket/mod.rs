@@ -3,7 +3,8 @@
 //! Three ways to use it, over the same calls:
 //! - [`Service`] and [`Client`] hand out a [`Call`] each: blocking, `try_` and `async` forms of everything.
 //! - [`Service::serve`] answers on the core itself, with no thread in between.
-//! - [`RxSocket`] has the vocabulary of AF_RXRPC: user IDs, charged accepts, typed messages.
+//! - [`RxSocket`] has the vocabulary of AF_RXRPC: user IDs, charged accepts, typed messages, and what a call may be told
+//!   besides: time limits, a declared length, an upgrade of the service, a connection of its own.
 //!
 //! A call is two objects. Its protocol state belongs to one core's [`Endpoint`](crate::Endpoint); what threads share of
 //! it ([`call_shared`]) is reached by handles, queues and views, and is kept by exactly the references listed in

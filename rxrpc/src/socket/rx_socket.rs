@@ -1,6 +1,6 @@
 //! [`RxSocket`]: the AF_RXRPC vocabulary. One socket, many calls, each under an ID of the user's own.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use super::core::{Charge, SocketCommand};
 use super::error::{AcceptFailed, BindFailed, CallFailed};
 use super::message::Message;
 use super::socket_shared::SocketShared;
-use crate::{CallOptions, ServiceConfig, Target};
+use crate::{CallOptions, CallTimeouts, ServiceConfig, Target};
 
 /// A socket whose calls go by user IDs and whose reader is told of all of them: for programs with a loop of their own.
 ///
@@ -26,6 +26,7 @@ pub struct RxSocket {
     pub(super) socket: Arc<SocketShared>,
     local: Option<Arc<Local>>,
     core: usize,
+    exclusive: AtomicBool,
     charges: Mutex<Charges>,
 }
 
@@ -43,11 +44,15 @@ impl RxSocket {
         service: Option<(ServiceId, usize)>,
     ) -> Result<Self, BindFailed> {
         let backlog = service.map_or(0, |(_, backlog)| backlog);
-        let config =
-            service.map(|(id, backlog)| ServiceConfig { service: id.0, backlog, auto_charge: false });
+        let config = service.map(|(id, backlog)| ServiceConfig {
+            backlog,
+            auto_charge: false,
+            ..ServiceConfig::new(id.0)
+        });
         let socket = api.open_socket(local.as_ref().map(|local| local.addr()), config, None)?;
         let charges = Mutex::new(Charges { backlog, charged: 0, next_core: 0 });
-        Ok(RxSocket { api: api.clone(), socket, local, core: api.next_core(), charges })
+        let exclusive = AtomicBool::new(false);
+        Ok(RxSocket { api: api.clone(), socket, local, core: api.next_core(), exclusive, charges })
     }
 
     /// The bound address; a socket that only calls has none.
@@ -77,10 +82,47 @@ impl RxSocket {
     }
 
     /// Begins a call under this user ID.
-    pub fn call(&self, user_id: u64, target: Target, options: CallOptions) -> Result<(), CallFailed> {
-        let (half, work) = self.name_call(user_id, self.core, CallRef::<Work>::take)?;
+    pub fn call(&self, user_id: u64, target: Target, mut options: CallOptions) -> Result<(), CallFailed> {
+        options.exclusive |= self.exclusive.load(Ordering::Relaxed);
+        let length = options.tx_length.take();
+        let (half, work) = self.name_call(user_id, self.core, |shared| {
+            // Nothing was sent yet on a call that nobody knows.
+            let _ = call_io::declare(shared, length);
+            CallRef::<Work>::take(shared)
+        })?;
         let work = work.expect("nobody knew the call");
         self.api.begin(half, work, target, options)
+    }
+
+    /// Gives every call that begins from here on a connection of its own: EXCLUSIVE_CONNECTION. For single calls there is
+    /// [`CallOptions::exclusive`].
+    pub fn set_exclusive(&self, exclusive: bool) {
+        self.exclusive.store(exclusive, Ordering::Relaxed);
+    }
+
+    /// Lets clients that ask for an upgrade have service `to` instead of this socket's, if a socket offers that on the same
+    /// address; `None` ends it. Holds for connections that begin from here on: UPGRADEABLE_SERVICE.
+    pub fn set_upgrade(&self, to: Option<ServiceId>) -> Result<(), BindFailed> {
+        self.api.set_upgrade(&self.socket, to)
+    }
+
+    /// Changes the time limits of a call in progress, all three at once; the hard one counts from now: SET_CALL_TIMEOUT.
+    pub fn set_call_timeouts(&self, user_id: u64, timeouts: CallTimeouts) -> Result<(), CallFailed> {
+        let shared = self.find(user_id)?;
+        self.api.set_timeouts(&shared, timeouts);
+        Ok(())
+    }
+
+    /// Declares how many bytes will be sent on a call, before the first of them: TX_LENGTH. The last packet is marked exactly,
+    /// the data ends by itself with the last byte, and more or less than that is refused.
+    pub fn set_tx_length(&self, user_id: u64, bytes: u64) -> Result<(), CallFailed> {
+        call_io::declare(&*self.find(user_id)?, Some(bytes))
+    }
+
+    /// The service that a server's answer named to a call that asked for an upgrade, as soon as some of the reply is here.
+    pub fn upgraded(&self, user_id: u64) -> Result<Option<ServiceId>, CallFailed> {
+        let service = self.find(user_id)?.upgraded.load(Ordering::Relaxed);
+        Ok((service != 0).then_some(ServiceId(service as u16)))
     }
 
     /// Makes a call and puts it into the user-ID tree, if the ID is free. `before` that nobody knows the call.
@@ -118,8 +160,9 @@ impl RxSocket {
             }
         }
         if !more {
-            call_io::finish(&shared);
+            let ended = call_io::finish(&shared);
             self.api.queue_work(&shared);
+            ended?;
         }
         Ok(())
     }
@@ -129,11 +172,9 @@ impl RxSocket {
     pub fn try_send(&self, user_id: u64, bytes: &[u8], more: bool) -> Result<usize, CallFailed> {
         let shared = self.find(user_id)?;
         let put = call_io::try_put(&self.api, &shared, bytes)?.unwrap_or(0);
-        if !more && put == bytes.len() {
-            call_io::finish(&shared);
-        }
+        let ended = if !more && put == bytes.len() { call_io::finish(&shared) } else { Ok(()) };
         self.api.queue_work(&shared);
-        Ok(put)
+        ended.map(|()| put)
     }
 
     /// Aborts a call. Its terminal message follows.

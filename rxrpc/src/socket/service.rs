@@ -29,7 +29,11 @@ pub struct Service {
 
 impl Service {
     pub(super) fn bind(api: &Arc<Api>, local: Arc<Local>, service: ServiceId) -> Result<Self, BindFailed> {
-        let config = ServiceConfig { service: service.0, backlog: api.config.backlog, auto_charge: false };
+        let config = ServiceConfig {
+            backlog: api.config.backlog,
+            auto_charge: false,
+            ..ServiceConfig::new(service.0)
+        };
         let socket = api.open_socket(Some(local.addr()), Some(config), None)?;
         let charged = Mutex::new(vec![0; api.cores.len()]);
         let service = Service { api: api.clone(), socket, local, charged };
@@ -41,6 +45,12 @@ impl Service {
     pub fn security(self, security: Security) -> Result<Self, BindFailed> {
         let Security::None = security;
         Ok(self)
+    }
+
+    /// Lets clients that ask for an upgrade have service `to` instead of this one, if somebody offers that on the same address;
+    /// `None` ends it. Holds for connections that begin from here on.
+    pub fn set_upgrade(&self, to: Option<ServiceId>) -> Result<(), BindFailed> {
+        self.api.set_upgrade(&self.socket, to)
     }
 
     /// The bound address.
@@ -171,7 +181,7 @@ impl Service {
     ) -> Result<InlineServing, BindFailed> {
         let (api, local, service) = (self.api.clone(), self.local.clone(), self.socket.service);
         drop(self);
-        let config = ServiceConfig { service, backlog: api.config.backlog, auto_charge: true };
+        let config = ServiceConfig { backlog: api.config.backlog, ..ServiceConfig::new(service) };
         let inline = InlineService { answer: Arc::new(answer), request_max: api.config.inline_request_max };
         let socket = api.open_socket(Some(local.addr()), Some(config), Some(inline))?;
         Ok(InlineServing { api, socket, local })
