@@ -25,7 +25,7 @@
 //!
 //! From the bottom up: [`Endpoint`] is all that one core knows of Rx. It is sans-IO: no clock, no thread, no socket.
 //! [`RxHandler`] puts it on a core of an engine together with an [`App`], which runs on the core as well. [`socket`] is
-//! such an app: it serves threads and tasks.
+//! such an app: it serves threads and tasks. [`kernel`] is another: what Linux gives to services in the kernel, for services on a core.
 //!
 //! Deliberately absent from the endpoint: endpoints that follow a peer from address to address (epochs with the high
 //! bit set are matched like any other).
@@ -52,6 +52,7 @@ mod input;
 mod input_ack;
 mod input_data;
 mod keep_alive;
+pub mod kernel;
 mod local;
 mod locals;
 mod output;
