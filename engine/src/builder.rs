@@ -224,7 +224,7 @@ impl Builder {
         let cpus = self.choose_cpus()?;
         let keys = self.keys();
         let (ports, pools, queues) = self.open_ports(cpus.len(), keys)?;
-        let stacks = self.stacks(&ports, keys, cpus.len())?;
+        let stacks = self.stacks(&ports, keys, cpus.len(), H::CHECKSUM_REQUIRED)?;
         let addresses: HashSet<IpAddr> = stacks[0].addresses().map(|(_, address)| address).collect();
         let views = pools.iter().zip(&cpus).map(|(pool, &cpu)| CoreView {
             cpu,
@@ -405,6 +405,7 @@ impl Builder {
         ports: &[Box<dyn Port>],
         keys: HashKeys,
         cores: usize,
+        checksum_required: bool,
     ) -> Result<Vec<Stack>, StartError> {
         let ports: Vec<_> = ports
             .iter()
@@ -414,6 +415,7 @@ impl Builder {
         let stack = |core| {
             let mut config = StackConfig::new(ports.clone());
             config.seed = keys.derive(1);
+            config.accept_zero_checksum &= !checksum_required;
             config.limits.reassembly_buffers = config.limits.reassembly_buffers.min(self.pool_buffers / 4);
             config.limits.waiting = config.limits.waiting.min(self.pool_buffers / 8);
             if let Some(tune) = &self.tune {

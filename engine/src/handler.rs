@@ -34,6 +34,9 @@ pub trait Handler: 'static {
     /// True: frames go to [`raw`](Self::raw) instead of the stack.
     const RAW: bool = false;
 
+    /// True: datagrams over IPv4 without a UDP checksum are dropped before they get here.
+    const CHECKSUM_REQUIRED: bool = false;
+
     /// The names that [`Outcome::Refused`] refers to, in snake case.
     const REFUSALS: &'static [&'static str] = &[];
 

@@ -137,6 +137,9 @@ impl<A: App> Handler for RxHandler<A> {
 
     const REFUSALS: &'static [&'static str] = &REFUSALS;
 
+    /// Nothing else protects calls without security from bits that flip on the way.
+    const CHECKSUM_REQUIRED: bool = true;
+
     fn input(&mut self, cx: &mut Cx<'_>, socket: &Socket, datagram: Datagram) -> Outcome {
         let Some(local) = self.locals.by_cookie(socket.cookie()) else {
             return Outcome::Refused(RxDrop::NoLocal as u8);
