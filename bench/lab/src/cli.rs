@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::fault::{Context, Fault, Result, ensure};
 use crate::host::{Host, is_root};
 use crate::step::{Cx, Step, Tally, run_all};
-use crate::{apt, bench, guest, models, mutants, ns, pids, tests};
+use crate::{apt, bench, fuzz, guest, models, mutants, ns, pids, tests};
 
 /// The peers, checks and benches of rxline.
 #[derive(Parser)]
@@ -36,6 +36,8 @@ enum What {
         #[arg(long, value_name = "ROW", num_args = 0..)]
         mutants: Option<Vec<String>>,
     },
+    /// Throw at Rx what strangers may send, under libFuzzer; needs no root
+    Fuzz(fuzz::Args),
     /// Measure ours beside its anchors; without names, everything
     Bench(bench::Args),
     /// Run a script in a guest with Intel NICs, to try a driver by hand
@@ -54,12 +56,15 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let host = Host::open_unprivileged()?;
         return mutants.as_ref().map_or_else(|| models::run(&host), |rows| mutants::run(&host, rows));
     }
+    if let What::Fuzz(args) = &args.what {
+        return fuzz::run(&Host::open_unprivileged()?, args);
+    }
     if !is_root() {
         return Err(become_root());
     }
     let host = Host::open()?;
     match args.what {
-        What::List | What::Models { .. } => {}
+        What::List | What::Models { .. } | What::Fuzz(_) => {}
         What::Setup => setup(&host, &[apt::FOR_TESTS, apt::FOR_BENCHES])?,
         What::Test { names } => return test(&host, &names),
         What::Bench(args) => {

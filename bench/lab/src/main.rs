@@ -14,6 +14,7 @@ mod copy;
 mod fault;
 mod figures;
 mod frames;
+mod fuzz;
 mod gateway;
 mod guest;
 mod host;
