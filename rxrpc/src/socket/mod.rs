@@ -11,8 +11,9 @@
 //! [`call_ref`]. It has none on its socket: it names it by [`SocketId`]. Cores and threads pass bytes through rings and
 //! never wait for each other; every lock in here is the threads' own.
 //!
-//! Deliberately absent: a dead state, timers for dead calls, deferred release. A call is released by a socket operation,
-//! once, and then it is gone.
+//! Deliberately absent: challenges that the socket's user answers (AF_RXRPC's out-of-band messages): a connection's security class
+//! answers them on its core, from what it was given beforehand. A dead state, timers for dead calls, deferred release: a call is
+//! released by a socket operation, once, and then it is gone.
 
 mod api;
 mod budget;
