@@ -7,12 +7,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use engine::rcu::ReadGuard;
-use engine::{Instant, Mbuf, Pool, Steering};
+use engine::{Cx, Datagram, Instant, Mbuf, Outcome, Pool, Steering};
 
 use crate::locals::Locals;
 use crate::{
     BeginError, CallError, CallId, CallOptions, Completion, Endpoint, Event, ListenError, LocalId, Recv,
-    ServiceConfig, SharedCall, Target,
+    RelayView, ServiceConfig, SharedCall, Target,
 };
 
 /// A user of the endpoint that runs on its core.
@@ -23,6 +23,21 @@ use crate::{
 pub trait App: 'static {
     /// What other threads may tell this app through [`engine::CommandSender`].
     type Command: Send + 'static;
+
+    /// The names that [`Outcome::Refused`] refers to in what [`datagram`](Self::datagram) returns, in snake case.
+    const REFUSALS: &'static [&'static str] = &[];
+
+    /// A datagram at a gate, before the endpoint has seen it: [`RxControl::open_gate`](crate::RxControl::open_gate) and
+    /// [`RxControl::bind_gate`](crate::RxControl::bind_gate). It may be sent on as it is ([`Cx::send`]).
+    fn datagram(&mut self, cx: &mut Cx<'_>, gate: Gate, datagram: Datagram) -> Claim {
+        let _ = (cx, gate);
+        Claim::Endpoint(datagram)
+    }
+
+    /// The network says that what was sent from a gate to `peer` does not arrive.
+    fn unreachable(&mut self, cx: &mut Cx<'_>, gate: Gate, peer: SocketAddr, error: engine::NetError) {
+        let _ = (cx, gate, peer, error);
+    }
 
     /// A local address was opened on this core: by [`RxControl::open`](crate::RxControl::open) of any app, on every
     /// core. The place to offer services.
@@ -51,11 +66,35 @@ pub trait App: 'static {
         None
     }
 
+    /// For views: the connections that the app passes on without the endpoint. Pushes those in its slots from `from` on, until `rows` has
+    /// [`PAGE_ROWS`](crate::PAGE_ROWS) of them or [`PAGE_SLOTS`](crate::PAGE_SLOTS) slots were looked at; returns where to go on.
+    fn relayed(&self, from: usize, rows: &mut Vec<RelayView>) -> Option<usize> {
+        let _ = (from, rows);
+        None
+    }
+
     /// The name of what threads share of a call, for views; `None`: nothing, the call is the app's alone.
     fn shared_call(&self, call: CallId) -> Option<SharedCall> {
         let _ = call;
         None
     }
+}
+
+/// Where an app is shown datagrams before the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// A local address of the endpoint.
+    Local(LocalId),
+    /// A port that the endpoint knows nothing of, by the tag it was bound with.
+    Port(u32),
+}
+
+/// What an app makes of a datagram at a gate.
+pub enum Claim {
+    /// It is for the endpoint after all. At a [`Gate::Port`] there is none: it is dropped by name.
+    Endpoint(Datagram),
+    /// The app is done with it; [`Outcome::Refused`] counts [`App::REFUSALS`].
+    Done(Outcome),
 }
 
 /// What an [`App`] works with while it is called: the time, the core's buffers and the core's endpoint.
@@ -98,6 +137,11 @@ impl Rx<'_> {
     pub fn client_local(&self, peer: SocketAddr) -> Option<LocalId> {
         let source = self.source_for(peer);
         self.locals.client(peer, source, |local| self.steering.suits(local, peer))
+    }
+
+    /// Whether what `peer` sends to `local` comes to this core.
+    pub fn suits(&self, local: SocketAddr, peer: SocketAddr) -> bool {
+        self.steering.suits(local, peer)
     }
 
     /// The address that the route to `peer` leaves by.

@@ -11,7 +11,7 @@ use std::thread::{self, Thread};
 
 use engine::{BindError, CommandSender, Engine, SocketHandle};
 
-use crate::handler::{Look, RxCommand, RxHandler};
+use crate::handler::{GATE, Look, RxCommand, RxHandler};
 use crate::{App, Endpoint, RxViewer};
 
 /// Lets a control thread wait until every core has done something, or will never do it.
@@ -147,17 +147,25 @@ pub trait RxControl {
     /// Must not be called on a polling thread: it waits for the cores.
     fn open(&self, addr: SocketAddr) -> Result<OpenLocal<Self::Command>, OpenError>;
 
+    /// As [`open`](Self::open), and the app is shown each datagram to it first ([`App::datagram`]).
+    fn open_gate(&self, addr: SocketAddr) -> Result<OpenLocal<Self::Command>, OpenError>;
+
+    /// Binds a port that the endpoints know nothing of; datagrams to it come to [`App::datagram`] with `tag`, on the core
+    /// that owns their flow. The cores are not told: whoever binds it does that.
+    fn bind_gate(&self, addr: SocketAddr, tag: u32) -> Result<SocketHandle, OpenError>;
+
     /// Opens client ports on each of the engine's addresses, for [`Rx::client_local`](crate::Rx::client_local).
     fn open_clients(&self) -> Result<ClientPorts<Self::Command>, OpenError>;
 }
 
 static NEXT_COOKIE: AtomicU64 = AtomicU64::new(1);
 
-/// Opens an address, as [`RxControl::open`] or as one of the client ports.
+/// Opens an address, as [`RxControl::open`], as one of the client ports, or as a gate.
 fn open<A: App>(
     engine: &Engine<RxHandler<A>>,
     addr: SocketAddr,
     client: bool,
+    gate: bool,
 ) -> Result<OpenLocal<A::Command>, OpenError> {
     if addr.ip().is_unspecified() {
         return Err(OpenError::Unspecified(addr));
@@ -168,7 +176,7 @@ fn open<A: App>(
     let local = OpenLocal { addr: bound.local_addr(), cookie, bound: Some(bound), cores };
     let (tokens, done) = Done::tokens(local.cores.len());
     for (core, token) in local.cores.iter().zip(tokens) {
-        let open = RxCommand::Open { cookie, addr: local.addr, client, done: token };
+        let open = RxCommand::Open { cookie, addr: local.addr, client, gate, done: token };
         core.send(open).map_err(|_| OpenError::Shutdown)?;
     }
     match done.wait() {
@@ -211,7 +219,15 @@ impl<A: App> RxControl for Engine<RxHandler<A>> {
     }
 
     fn open(&self, addr: SocketAddr) -> Result<OpenLocal<A::Command>, OpenError> {
-        open(self, addr, false)
+        open(self, addr, false, false)
+    }
+
+    fn open_gate(&self, addr: SocketAddr) -> Result<OpenLocal<A::Command>, OpenError> {
+        open(self, addr, false, true)
+    }
+
+    fn bind_gate(&self, addr: SocketAddr, tag: u32) -> Result<SocketHandle, OpenError> {
+        Ok(self.bind(addr, GATE | u64::from(tag))?)
     }
 
     fn open_clients(&self) -> Result<ClientPorts<A::Command>, OpenError> {
@@ -220,7 +236,7 @@ impl<A: App> RxControl for Engine<RxHandler<A>> {
         let mut locals = Vec::new();
         for address in self.addresses() {
             for _ in 0..ports {
-                locals.push(open(self, SocketAddr::new(address, 0), true)?);
+                locals.push(open(self, SocketAddr::new(address, 0), true, false)?);
             }
         }
         if locals.is_empty() {

@@ -6,31 +6,41 @@
 use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
-use engine::{BURST, Cx, Datagram, Handler, Instant, Mbuf, Outcome, Socket};
+use engine::{BURST, Cx, Datagram, Handler, Instant, Mbuf, Outcome, REFUSALS_MAX, Socket};
 
 use crate::control::Done;
 use crate::locals::{Local, Locals};
-use crate::{App, CallId, Endpoint, EndpointConfig, NetError, Rx, RxDrop, SharedCall};
+use crate::{
+    App, CallId, Claim, Endpoint, EndpointConfig, Gate, NetError, RelayView, Rx, RxDrop, SharedCall,
+};
 
 /// Events an app is given in one turn; what is left is the next turn's.
 pub const EVENTS_PER_TURN: usize = 256;
 
-/// The names of [`RxDrop`], at their places.
-const REFUSALS: [&str; RxDrop::ALL.len()] = {
-    let mut names = [""; RxDrop::ALL.len()];
+/// Set in the cookie of a port that only the app knows; its tag is below.
+pub(crate) const GATE: u64 = 1 << 63;
+
+/// The names of [`RxDrop`] at their places, and an app's behind them. Too many of them do not compile.
+const fn refusals(apps: &[&'static str]) -> [&'static str; REFUSALS_MAX] {
+    let mut names = [""; REFUSALS_MAX];
     let mut i = 0;
-    while i < names.len() {
+    while i < RxDrop::ALL.len() {
         names[RxDrop::ALL[i] as usize] = RxDrop::ALL[i].name();
         i += 1;
     }
+    let mut i = 0;
+    while i < apps.len() {
+        names[RxDrop::ALL.len() + i] = apps[i];
+        i += 1;
+    }
     names
-};
+}
 
 /// What other threads tell a core that runs Rx.
 pub enum RxCommand<C> {
     /// Serve an address.
     #[doc(hidden)]
-    Open { cookie: u64, addr: SocketAddr, client: bool, done: Done },
+    Open { cookie: u64, addr: SocketAddr, client: bool, gate: bool, done: Done },
     /// Leave an address.
     #[doc(hidden)]
     Close { cookie: u64, done: Done },
@@ -51,6 +61,8 @@ pub struct Look<'a> {
     pub endpoint: &'a Endpoint,
     /// The name of what threads share of a call.
     pub shared: &'a dyn Fn(CallId) -> Option<SharedCall>,
+    /// What the app passes on.
+    pub relayed: &'a dyn Fn(usize, &mut Vec<RelayView>) -> Option<usize>,
 }
 
 /// Rx on one core: the endpoint, and the app that uses it.
@@ -64,6 +76,8 @@ pub struct RxHandler<A: App> {
 }
 
 impl<A: App> RxHandler<A> {
+    const NAMES: [&'static str; REFUSALS_MAX] = refusals(A::REFUSALS);
+
     /// An endpoint without addresses, and `app` on it. `seed` decides the epoch and connection ids: give each core and
     /// each start another.
     pub fn new(config: EndpointConfig, seed: u64, app: A) -> Self {
@@ -86,10 +100,10 @@ impl<A: App> RxHandler<A> {
         )
     }
 
-    fn open(&mut self, cx: &mut Cx<'_>, cookie: u64, addr: SocketAddr, client: bool, done: Done) {
+    fn open(&mut self, cx: &mut Cx<'_>, cookie: u64, addr: SocketAddr, client: bool, gate: bool, done: Done) {
         match self.endpoint.add_local(addr) {
             Ok(id) => {
-                self.locals.insert(Local { cookie, id, addr, client });
+                self.locals.insert(Local { cookie, id, addr, client, gate });
                 self.with(cx, |app, rx| app.opened(rx, id, addr));
             }
             Err(_) => done.refuse(),
@@ -101,6 +115,25 @@ impl<A: App> RxHandler<A> {
         let Some(Local { id, addr, .. }) = self.locals.remove(cookie) else { return };
         self.endpoint.remove_local(cx.now, id);
         self.with(cx, |app, rx| app.closed(rx, id, addr));
+    }
+
+    /// What the app makes of a datagram at a gate; of an outcome, what the engine counts.
+    fn claim(&mut self, cx: &mut Cx<'_>, gate: Gate, datagram: Datagram) -> Claim {
+        match self.app.datagram(cx, gate, datagram) {
+            Claim::Done(Outcome::Refused(which)) => {
+                Claim::Done(Outcome::Refused(RxDrop::ALL.len() as u8 + which))
+            }
+            claim => claim,
+        }
+    }
+
+    /// Where a socket's datagrams are shown to the app.
+    fn gate(&self, socket: &Socket) -> Option<Gate> {
+        let cookie = socket.cookie();
+        if cookie & GATE != 0 {
+            return Some(Gate::Port(cookie as u32));
+        }
+        self.locals.by_cookie(cookie).filter(|local| local.gate).map(|local| Gate::Local(local.id))
     }
 
     fn events(&mut self, cx: &mut Cx<'_>) {
@@ -135,36 +168,59 @@ fn net_error(error: engine::NetError) -> Option<NetError> {
 impl<A: App> Handler for RxHandler<A> {
     type Command = RxCommand<A::Command>;
 
-    const REFUSALS: &'static [&'static str] = &REFUSALS;
+    const REFUSALS: &'static [&'static str] = &Self::NAMES;
 
     /// Nothing else protects calls without security from bits that flip on the way.
     const CHECKSUM_REQUIRED: bool = true;
 
-    fn input(&mut self, cx: &mut Cx<'_>, socket: &Socket, datagram: Datagram) -> Outcome {
-        let Some(local) = self.locals.by_cookie(socket.cookie()) else {
+    fn input(&mut self, cx: &mut Cx<'_>, socket: &Socket, mut datagram: Datagram) -> Outcome {
+        let cookie = socket.cookie();
+        if cookie & GATE != 0 {
+            return match self.claim(cx, Gate::Port(cookie as u32), datagram) {
+                Claim::Done(outcome) => outcome,
+                Claim::Endpoint(_) => Outcome::Refused(RxDrop::NoLocal as u8),
+            };
+        }
+        let Some(&Local { id, gate, .. }) = self.locals.by_cookie(cookie) else {
             return Outcome::Refused(RxDrop::NoLocal as u8);
         };
-        match self.endpoint.input(cx.now, cx.pool, local, datagram.peer, datagram.payload) {
+        if gate {
+            match self.claim(cx, Gate::Local(id), datagram) {
+                Claim::Done(outcome) => return outcome,
+                Claim::Endpoint(back) => datagram = back,
+            }
+        }
+        match self.endpoint.input(cx.now, cx.pool, id, datagram.peer, datagram.payload) {
             Ok(()) => Outcome::Consumed,
             Err(reason) => Outcome::Refused(reason as u8),
         }
     }
 
     fn unreachable(&mut self, cx: &mut Cx<'_>, socket: &Socket, peer: SocketAddr, error: engine::NetError) {
+        if let Some(gate) = self.gate(socket) {
+            self.app.unreachable(cx, gate, peer, error);
+        }
         if let (Some(local), Some(error)) = (self.locals.by_cookie(socket.cookie()), net_error(error)) {
-            self.endpoint.unreachable(cx.now, local, peer, error);
+            self.endpoint.unreachable(cx.now, local.id, peer, error);
         }
     }
 
     fn command(&mut self, cx: &mut Cx<'_>, command: Self::Command) {
         match command {
-            RxCommand::Open { cookie, addr, client, done } => self.open(cx, cookie, addr, client, done),
+            RxCommand::Open { cookie, addr, client, gate, done } => {
+                self.open(cx, cookie, addr, client, gate, done);
+            }
             RxCommand::Close { cookie, done } => {
                 self.close(cx, cookie);
                 drop(done);
             }
             RxCommand::Inspect(look) => {
-                look(Look { endpoint: &self.endpoint, shared: &|call| self.app.shared_call(call) });
+                let app = &self.app;
+                look(Look {
+                    endpoint: &self.endpoint,
+                    shared: &|call| app.shared_call(call),
+                    relayed: &|from, rows| app.relayed(from, rows),
+                });
             }
             RxCommand::App(command) => self.with(cx, |app, rx| app.command(rx, command)),
         }

@@ -74,7 +74,7 @@ mod viewer;
 mod views;
 pub mod wire;
 
-pub use app::{App, Rx};
+pub use app::{App, Claim, Gate, Rx};
 pub use config::{CallOptions, CallTimeouts, EndpointConfig, PACKET_PAYLOAD, ServiceConfig, Target};
 pub use control::{ClientPorts, OpenError, OpenLocal, RxControl};
 pub use endpoint::Endpoint;
@@ -91,4 +91,6 @@ pub use socket::{
 pub use stats::{PACKET_TYPES, RxStats};
 pub use transfer::Recv;
 pub use viewer::{Page, RxViewer, SharedCall, ViewError};
-pub use views::{CallState, CallView, ConnView, LocalView, PAGE_ROWS, PAGE_SLOTS, PeerView, Role, RxFigures};
+pub use views::{
+    CallState, CallView, ConnView, LocalView, PAGE_ROWS, PAGE_SLOTS, PeerView, RelayView, Role, RxFigures,
+};

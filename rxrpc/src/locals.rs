@@ -12,6 +12,8 @@ pub(crate) struct Local {
     pub(crate) addr: SocketAddr,
     /// A port for clients to call from.
     pub(crate) client: bool,
+    /// The app is shown its datagrams first.
+    pub(crate) gate: bool,
 }
 
 /// A core's locals, ordered by cookie. They change when an address is opened or closed; a packet looks one up.
@@ -32,10 +34,10 @@ impl Locals {
         Some(self.list.remove(at))
     }
 
-    pub(crate) fn by_cookie(&self, cookie: u64) -> Option<LocalId> {
+    pub(crate) fn by_cookie(&self, cookie: u64) -> Option<&Local> {
         // Nearly always one of a handful of addresses: the search is two or three steps.
         let at = self.list.binary_search_by_key(&cookie, |local| local.cookie).ok()?;
-        Some(self.list[at].id)
+        Some(&self.list[at])
     }
 
     pub(crate) fn by_addr(&self, addr: SocketAddr) -> Option<LocalId> {

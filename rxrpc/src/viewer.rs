@@ -12,7 +12,7 @@ use engine::{Capture, CaptureConfig, CaptureError, CommandSender, EngineStats, V
 use crate::handler::{Inspect, Look, RxCommand};
 use crate::socket::{CallName, CallTable};
 use crate::views::{PAGE_ROWS, RxFigures};
-use crate::{CallView, ConnView, LocalView, PeerView};
+use crate::{CallView, ConnView, LocalView, PeerView, RelayView};
 
 /// How long a core may take to answer. Its turn takes microseconds; a machine under load may starve its thread.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -129,6 +129,11 @@ impl RxViewer {
     /// A page of its connections.
     pub fn conns(&self, core: usize, from: usize) -> Result<Page<ConnView>, ViewError> {
         self.page(core, move |at, rows| at.endpoint.conns_page(from, rows))
+    }
+
+    /// A page of the connections that its app passes on.
+    pub fn relayed(&self, core: usize, from: usize) -> Result<Page<RelayView>, ViewError> {
+        self.page(core, move |at, rows| (at.relayed)(from, rows))
     }
 
     /// A page of its peers.

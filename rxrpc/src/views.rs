@@ -102,6 +102,29 @@ pub struct CallView {
     pub retransmits: u64,
 }
 
+/// A connection that an app passes on without the endpoint.
+#[derive(Clone, Debug)]
+pub struct RelayView {
+    /// Where the client finds us.
+    pub listener: SocketAddr,
+    /// The client.
+    pub client: SocketAddr,
+    /// Our port towards the server.
+    pub port: SocketAddr,
+    /// The server.
+    pub server: SocketAddr,
+    /// Epoch.
+    pub epoch: u32,
+    /// Connection id, with channel 0.
+    pub cid: u32,
+    /// Which of the two opened it: `Client`, or `Service` for a call back.
+    pub opened_by: Role,
+    /// Both ends have been heard.
+    pub proven: bool,
+    /// When a packet of it last crossed, give or take a second.
+    pub used: Instant,
+}
+
 /// One connection.
 #[derive(Clone, Debug)]
 pub struct ConnView {

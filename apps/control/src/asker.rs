@@ -181,7 +181,7 @@ impl Asker {
         self.ask(&Request::new(Ask::Captured))
     }
 
-    /// A part of a listing: `ask` is `Calls`, `Conns`, `Peers` or `Locals`, and `T` its row.
+    /// A part of a listing: `ask` is `Calls`, `Conns`, `Relayed`, `Peers` or `Locals`, and `T` its row.
     pub fn rows<T: DeserializeOwned>(&mut self, ask: Ask, from: Cursor) -> Result<Rows<T>, AskError> {
         self.ask(&Request { from: Some(from), ..Request::new(ask) })
     }

@@ -52,6 +52,8 @@ pub enum Ask {
     Calls,
     /// A page of [`ConnRow`](crate::rows::ConnRow)s.
     Conns,
+    /// A page of [`RelayRow`](crate::rows::RelayRow)s.
+    Relayed,
     /// A page of [`PeerRow`](crate::rows::PeerRow)s.
     Peers,
     /// A page of [`LocalRow`](crate::rows::LocalRow)s.

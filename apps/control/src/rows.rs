@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use engine::Instant;
-use rxrpc::{CallState, CallView, Completion, ConnView, LocalView, PeerView, Role};
+use rxrpc::{CallState, CallView, Completion, ConnView, LocalView, PeerView, RelayView, Role};
 use serde::{Deserialize, Serialize};
 
 /// A call.
@@ -101,6 +101,33 @@ pub struct ConnRow {
     /// The code of a connection abort.
     pub abort_code: Option<i32>,
     /// Since it last carried a call.
+    pub idle_seconds: f64,
+}
+
+/// A connection that a gateway relays.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RelayRow {
+    /// Name of the engine.
+    pub engine: String,
+    /// Core that owns it.
+    pub core: usize,
+    /// The client.
+    pub client: String,
+    /// Where the client finds us.
+    pub listener: String,
+    /// Our port towards the server, which is this client's alone there.
+    pub port: String,
+    /// The server.
+    pub server: String,
+    /// Epoch.
+    pub epoch: u32,
+    /// Connection id.
+    pub cid: u32,
+    /// Who opened it: `client`, or `service` for a call back.
+    pub opened_by: String,
+    /// Both ends have been heard.
+    pub proven: bool,
+    /// Since a packet of it last crossed, give or take a second.
     pub idle_seconds: f64,
 }
 
@@ -284,6 +311,22 @@ impl Origin<'_> {
             active_calls: conn.calls.iter().flatten().count(),
             call_numbers: conn.call_numbers,
             abort_code: conn.error,
+            idle_seconds: seconds(self.now, conn.used),
+        }
+    }
+
+    pub fn relayed(self, conn: RelayView) -> RelayRow {
+        RelayRow {
+            engine: self.engine.into(),
+            core: self.core,
+            client: conn.client.to_string(),
+            listener: conn.listener.to_string(),
+            port: conn.port.to_string(),
+            server: conn.server.to_string(),
+            epoch: conn.epoch,
+            cid: conn.cid,
+            opened_by: role(conn.opened_by),
+            proven: conn.proven,
             idle_seconds: seconds(self.now, conn.used),
         }
     }

@@ -266,6 +266,7 @@ fn answer(sources: &Sources, capturing: &mut Option<Capturing>, line: &[u8]) -> 
         Ask::Hello => protocol::line(Ok(sources.hello())),
         Ask::Calls => protocol::line(sources.calls(from, rows)),
         Ask::Conns => protocol::line(sources.conns(from, rows)),
+        Ask::Relayed => protocol::line(sources.relayed(from, rows)),
         Ask::Peers => protocol::line(sources.peers(from, rows)),
         Ask::Locals => protocol::line(sources.locals(from, rows)),
         Ask::Top => protocol::line(Ok(sources.snapshot())),

@@ -7,7 +7,7 @@ use rxrpc::{PAGE_ROWS, Page, RxViewer, ViewError};
 
 use crate::capturing::Capturing;
 use crate::protocol::{Cursor, Hello, ROWS_MAX, Refusal, RefusalCode, Rows};
-use crate::rows::{CallRow, ConnRow, LocalRow, Origin, PeerRow};
+use crate::rows::{CallRow, ConnRow, LocalRow, Origin, PeerRow, RelayRow};
 use crate::snapshot::{self, Snapshot};
 use crate::wish::CaptureWish;
 
@@ -63,6 +63,10 @@ impl Sources {
 
     pub(crate) fn calls(&self, from: Cursor, rows: usize) -> Result<Rows<CallRow>, Refusal> {
         self.rows(from, rows, RxViewer::calls, |at, call| at.call(call))
+    }
+
+    pub(crate) fn relayed(&self, from: Cursor, rows: usize) -> Result<Rows<RelayRow>, Refusal> {
+        self.rows(from, rows, RxViewer::relayed, |at, conn| at.relayed(conn))
     }
 
     pub(crate) fn conns(&self, from: Cursor, rows: usize) -> Result<Rows<ConnRow>, Refusal> {

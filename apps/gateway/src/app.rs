@@ -3,19 +3,24 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pmd::Instant;
-use rxrpc::{App, EndpointConfig, Event, LocalId, Rx, ServiceConfig};
+use engine::{Cx, Datagram, NetError, Outcome};
+use pmd::{Instant, Mbuf};
+use rxrpc::wire::{HEADER_LEN, Header};
+use rxrpc::{App, Claim, EndpointConfig, Event, Gate, LocalId, RelayView, Rx, ServiceConfig};
 
 use crate::config::{BUFFERS_PER_CALL, Config, ListenerMode, RECEIVE_RESERVE, SEND_RESERVE};
 use crate::figures::Shared;
 use crate::forward::{CALLS_PER_CONNECTION, Forwarder, Io};
+use crate::relay::{Refusal, Relay, Step};
 
 /// What the control thread tells every core.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Refuse new calls; those in progress go on.
+    /// The addresses of the ports that relayed clients are given, by their tags.
+    RelayPorts(Arc<[SocketAddr]>),
+    /// Refuse new calls and connections; those in progress go on.
     Drain,
-    /// Abort what is in progress.
+    /// Abort what is in progress, and forget what is relayed.
     AbortAll,
 }
 
@@ -25,13 +30,52 @@ pub struct GatewayApp {
     shared: Arc<Shared>,
     core: usize,
     forwarder: Forwarder,
+    relay: Relay,
 }
 
 impl GatewayApp {
     /// For the core with index `core`; `seed` decides its random choices.
     pub fn new(config: Arc<Config>, shared: Arc<Shared>, core: usize, seed: u64, now: Instant) -> Self {
         let forwarder = Forwarder::new(&config, shared.clone(), core, seed, now);
-        Self { config, shared, core, forwarder }
+        let relay = Relay::new(&config, shared.clone(), core, seed);
+        Self { config, shared, core, forwarder, relay }
+    }
+
+    /// Sends a packet on, the buffer that it came in with new headers around it.
+    fn pass(
+        &self,
+        cx: &mut Cx<'_>,
+        from: SocketAddr,
+        to: SocketAddr,
+        to_server: bool,
+        payload: Mbuf,
+    ) -> Claim {
+        let bytes = payload.len();
+        match cx.send(from, to, payload) {
+            Ok(()) => {
+                self.relay.passed(to_server, bytes);
+                Claim::Done(Outcome::Delivered)
+            }
+            Err(reason) => Claim::Done(Outcome::Dropped(reason)),
+        }
+    }
+
+    /// Drops a client's packet under its name, and tells the client what it must know.
+    fn refuse(&self, cx: &mut Cx<'_>, datagram: &Datagram, header: &Header, refusal: Refusal) -> Claim {
+        let answer = refusal.answer(header).and_then(|answer| cx.pool.copy_from(&answer));
+        if let Some(answer) = answer
+            && cx.send(datagram.local, datagram.peer, answer).is_ok()
+        {
+            self.relay.aborted();
+        }
+        Claim::Done(Outcome::Refused(refusal as u8))
+    }
+
+    /// Of the ports, a client is given one whose replies come to this core.
+    fn open_relay(&mut self, rx: &mut Rx<'_>, ports: Arc<[SocketAddr]>) {
+        let suits =
+            |port: SocketAddr, server| rx.source_for(server) == Some(port.ip()) && rx.suits(port, server);
+        self.relay.open(ports, suits);
     }
 
     /// Tells the control thread how far a drain has come.
@@ -44,6 +88,53 @@ impl GatewayApp {
 
 impl App for GatewayApp {
     type Command = Command;
+    const REFUSALS: &'static [&'static str] = Refusal::NAMES;
+
+    fn datagram(&mut self, cx: &mut Cx<'_>, gate: Gate, mut datagram: Datagram) -> Claim {
+        let payload = &mut datagram.payload;
+        let whole = payload.data().len() >= HEADER_LEN || payload.pull_up(HEADER_LEN, cx.pool);
+        let Some((header, _)) = whole.then(|| Header::parse(payload.data()).ok()).flatten() else {
+            return Claim::Done(Outcome::Refused(Refusal::BadHeader as u8));
+        };
+        let (now, peer, balancer) = (cx.now, datagram.peer, self.forwarder.balancer());
+        let local = match gate {
+            Gate::Local(local) => local,
+            Gate::Port(port) => {
+                return match self.relay.from_server(now, balancer, port, peer, &header) {
+                    Ok(way) => self.pass(cx, way.from, way.to, false, datagram.payload),
+                    Err(refusal) => Claim::Done(Outcome::Refused(refusal as u8)),
+                };
+            }
+        };
+        // None for a moment only, while the listener is opened.
+        let Some(listener) = self.relay.listener(local) else { return Claim::Endpoint(datagram) };
+        match self.relay.from_client(now, balancer, listener, peer, &header) {
+            Ok(Step::Pass(way)) => self.pass(cx, way.from, way.to, true, datagram.payload),
+            Ok(Step::Ours) => Claim::Endpoint(datagram),
+            Err(refusal) => self.refuse(cx, &datagram, &header, refusal),
+        }
+    }
+
+    fn unreachable(&mut self, cx: &mut Cx<'_>, gate: Gate, peer: SocketAddr, error: NetError) {
+        if matches!(error, NetError::MessageTooBig { .. } | NetError::ParameterProblem) {
+            return;
+        }
+        match gate {
+            Gate::Port(port) => {
+                let balancer = self.forwarder.balancer();
+                self.relay.server_unreachable(cx.now, balancer, port, peer);
+            }
+            Gate::Local(local) => {
+                if let Some(listener) = self.relay.listener(local) {
+                    self.relay.client_unreachable(cx.now, listener, peer);
+                }
+            }
+        }
+    }
+
+    fn relayed(&self, from: usize, rows: &mut Vec<RelayView>) -> Option<usize> {
+        self.relay.page(from, rows)
+    }
 
     fn opened(&mut self, rx: &mut Rx<'_>, local: LocalId, addr: SocketAddr) {
         self.forwarder.choose_sources(|peer| rx.client_local(peer));
@@ -51,6 +142,10 @@ impl App for GatewayApp {
             // Here, before there is a connection, is decided what becomes of one.
             match listener.mode {
                 ListenerMode::Terminate => {}
+                ListenerMode::Relay => {
+                    self.relay.listen(local, addr);
+                    continue;
+                }
             }
             for service in &listener.services {
                 for id in &service.ids {
@@ -73,18 +168,28 @@ impl App for GatewayApp {
 
     fn command(&mut self, rx: &mut Rx<'_>, command: Command) {
         match command {
-            Command::Drain => self.forwarder.drain(),
-            Command::AbortAll => self.forwarder.abort_all(&mut io(rx)),
+            Command::RelayPorts(ports) => self.open_relay(rx, ports),
+            Command::Drain => {
+                self.forwarder.drain();
+                self.relay.drain(rx.now);
+            }
+            Command::AbortAll => {
+                self.forwarder.abort_all(&mut io(rx));
+                self.relay.clear(self.forwarder.balancer());
+            }
         }
     }
 
     fn expire(&mut self, rx: &mut Rx<'_>) {
         self.forwarder.expire(&mut io(rx));
+        if rx.now >= self.relay.next_timeout() {
+            self.relay.expire(rx.now, self.forwarder.balancer());
+        }
         self.publish(rx);
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        Some(self.forwarder.next_timeout())
+        Some(self.forwarder.next_timeout().min(self.relay.next_timeout()))
     }
 }
 

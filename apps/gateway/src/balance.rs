@@ -108,6 +108,11 @@ impl Backends {
         self.backends[index].address
     }
 
+    /// Whether a backend is given calls.
+    pub fn is_alive(&self, index: usize) -> bool {
+        self.backends[index].is_alive()
+    }
+
     /// How many backends there are.
     pub fn len(&self) -> usize {
         self.backends.len()
@@ -299,7 +304,27 @@ impl Balancer {
             Outcome::Cancelled => (&column.cancelled, None),
         };
         figure.add(1);
-        let Some(failed) = failed else { return };
+        if let Some(failed) = failed {
+            self.count(backend, failed);
+        }
+    }
+
+    /// The network says that `index` does not hear us.
+    pub fn failed(&mut self, backends: &Backends, index: usize) {
+        self.count(&backends.backends[index], true);
+    }
+
+    /// A packet came from `index`: it has not failed in a row any more.
+    pub fn heard(&mut self, backends: &Backends, index: usize) {
+        let backend = &backends.backends[index];
+        if backend.columns[self.core].failures.get() & u64::from(u32::MAX) > 0 {
+            self.count(backend, false);
+        }
+    }
+
+    /// Counts failures in a row, within the backend's epoch.
+    fn count(&self, backend: &Backend, failed: bool) {
+        let column = &backend.columns[self.core];
         let epoch = backend.status.get() >> 1 & u64::from(u32::MAX);
         let word = column.failures.get();
         let so_far = if word >> 32 == epoch { word & u64::from(u32::MAX) } else { 0 };

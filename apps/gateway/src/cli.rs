@@ -21,6 +21,9 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Forward Rx calls from clients to pools of servers
 ///
+/// A listener ends its clients' calls and makes calls of its own, or, with `mode = "relay"`, passes packets on and changes
+/// addresses and ports alone.
+///
 /// SIGTERM or SIGINT drains: new calls are refused, those in progress may end, then it stops with a report; a second
 /// signal cuts the waiting short.
 #[derive(clap::Args, Debug)]

@@ -22,35 +22,42 @@ impl Shared {
         Arc::new(Self { backends: Backends::new(config, cores), cores: figures })
     }
 
+    /// What is relayed, over all cores.
+    pub fn relay(&self) -> RelayFigures {
+        self.cores.iter().fold(RelayFigures::default(), |sum, core| sum.plus(&core.relay.read()))
+    }
+
     /// The sum over all cores.
     pub fn calls(&self) -> CallFigures {
         self.cores.iter().fold(CallFigures::default(), |sum, core| sum.plus(&core.read()))
     }
 }
 
+/// Counters of one core, their values at one moment, and the sums of these.
 macro_rules! figures {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($Counters:ident { $($(#[$more_doc:meta])* $more:ident: $More:ty,)* }, $Figures:ident {
+        $($(#[$doc:meta])* $name:ident,)*
+    }) => {
         /// One core's counters. On cache lines of its own.
         #[derive(Debug, Default)]
         #[repr(align(64))]
-        pub struct CoreFigures {
+        pub struct $Counters {
             $($(#[$doc])* pub $name: Counter,)*
-            /// 0: serving. 1: refuses new calls. 2: and has nothing left to say either.
-            pub drain: Counter,
+            $($(#[$more_doc])* pub $more: $More,)*
         }
 
         /// Their values at one moment.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-        pub struct CallFigures { $($(#[$doc])* pub $name: u64,)* }
+        pub struct $Figures { $($(#[$doc])* pub $name: u64,)* }
 
-        impl CoreFigures {
+        impl $Counters {
             /// Their values now.
-            pub fn read(&self) -> CallFigures {
-                CallFigures { $($name: self.$name.get(),)* }
+            pub fn read(&self) -> $Figures {
+                $Figures { $($name: self.$name.get(),)* }
             }
         }
 
-        impl CallFigures {
+        impl $Figures {
             /// The sum, figure by figure.
             pub fn plus(&self, other: &Self) -> Self {
                 Self { $($name: self.$name + other.$name,)* }
@@ -59,7 +66,12 @@ macro_rules! figures {
     };
 }
 
-figures! {
+figures! { CoreFigures {
+    /// 0: serving. 1: refuses new calls. 2: and has nothing left to say either.
+    drain: Counter,
+    /// What is relayed.
+    relay: RelayCounters,
+}, CallFigures {
     /// Calls that came in.
     accepted,
     /// Of these, in progress now.
@@ -90,6 +102,46 @@ figures! {
     request_bytes,
     /// Bytes of replies that were passed on.
     reply_bytes,
+} }
+
+figures! { RelayCounters {
+    /// 1: packets still cross while we drain.
+    busy: Counter,
+}, RelayFigures {
+    /// Clients that have a port towards a server now, counted once for each server.
+    clients,
+    /// Connections known now.
+    connections,
+    /// Connections that clients began.
+    connected,
+    /// Connections that servers began, towards clients.
+    called_back,
+    /// Connections forgotten: idle for too long, displaced, or left over at the end.
+    forgotten,
+    /// Of these, to make room for others.
+    displaced,
+    /// Packets of clients that went on.
+    packets_to_servers,
+    /// Bytes of Rx in them.
+    bytes_to_servers,
+    /// Packets of servers that went on.
+    packets_to_clients,
+    /// Bytes of Rx in them.
+    bytes_to_clients,
+    /// ABORTs that clients were sent in a server's place.
+    aborts,
+} }
+
+impl RelayFigures {
+    /// Packets that went on, in both directions.
+    pub fn packets(&self) -> u64 {
+        self.packets_to_servers + self.packets_to_clients
+    }
+
+    /// Every connection that began is known or was forgotten. Holds when the cores stand still.
+    pub fn closes(&self) -> bool {
+        self.connected + self.called_back == self.connections + self.forgotten
+    }
 }
 
 impl CallFigures {

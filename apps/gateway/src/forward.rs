@@ -118,6 +118,11 @@ impl Forwarder {
         }
     }
 
+    /// The balancer, for what is relayed.
+    pub fn balancer(&mut self) -> &mut Balancer {
+        &mut self.balancer
+    }
+
     /// Sends the probes that are due.
     pub fn expire(&mut self, io: &mut Io<'_>) {
         let Self { balancer, shared, sources, .. } = self;

@@ -1,18 +1,18 @@
 //! [`Gateway`]: the app on an engine of its own, from start to closing report.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use engine::{CoreInfo, Engine, EngineStats};
+use engine::{CoreInfo, Engine, EngineStats, SocketHandle};
 use pmd::Port;
 use rxrpc::{ClientPorts, OpenError, OpenLocal, RxControl, RxHandler, RxViewer};
 use serde::Serialize;
 
 use crate::app::{Command, GatewayApp, endpoint_config};
-use crate::config::{self, Config};
-use crate::figures::Shared;
+use crate::config::{self, Config, ListenerMode};
+use crate::figures::{CoreFigures, Shared};
 use crate::stats::{self, GatewayStats};
 
 /// How often a control thread looks whether the cores have done what they were told.
@@ -27,6 +27,7 @@ pub struct Gateway;
 pub struct GatewayHandle {
     // In the order in which they are closed.
     listeners: Vec<OpenLocal<Command>>,
+    relay_ports: Vec<SocketHandle>,
     clients: ClientPorts<Command>,
     engine: Engine<RxHandler<GatewayApp>>,
     shared: Arc<Shared>,
@@ -51,6 +52,19 @@ pub enum StartError {
     /// The ports that backends are called from.
     #[error("cannot open ports to call backends from: {0}")]
     Clients(OpenError),
+    /// The ports that relayed clients are given.
+    #[error("cannot open the {wanted} ports of [relay] on {address}: {source}; write fewer in `ports`")]
+    Relay {
+        /// The address towards backends.
+        address: IpAddr,
+        /// How many there were to be.
+        wanted: usize,
+        /// Why.
+        source: OpenError,
+    },
+    /// A core has ended already.
+    #[error("the engine was shut down")]
+    Shutdown,
 }
 
 /// How a gateway ended.
@@ -81,14 +95,40 @@ impl Gateway {
         let engine = builder(&config, ports).start_with(make)?;
         // Before the first call can come, the ports that it would be passed on from.
         let clients = engine.open_clients().map_err(StartError::Clients)?;
+        let relay_ports = open_relay(&engine, &config)?;
         let mut listeners = Vec::new();
         for listener in &config.listeners {
             let address = listener.address;
-            let open = engine.open(address).map_err(|source| StartError::Listen { address, source })?;
-            listeners.push(open);
+            let open = match listener.mode {
+                ListenerMode::Terminate => engine.open(address),
+                ListenerMode::Relay => engine.open_gate(address),
+            };
+            listeners.push(open.map_err(|source| StartError::Listen { address, source })?);
         }
-        Ok(GatewayHandle { listeners, clients, engine, shared, config, started: Instant::now() })
+        let started = Instant::now();
+        Ok(GatewayHandle { listeners, relay_ports, clients, engine, shared, config, started })
     }
+}
+
+/// The ports that relayed clients are given, on each address towards backends; every core knows of them before it is told of a
+/// listener.
+fn open_relay(
+    engine: &Engine<RxHandler<GatewayApp>>,
+    config: &Config,
+) -> Result<Vec<SocketHandle>, StartError> {
+    let wanted = config.relay.ports;
+    let mut ports = Vec::new();
+    for address in config.relay_sources() {
+        for _ in 0..wanted {
+            let bound = engine.bind_gate(SocketAddr::new(address, 0), ports.len() as u32);
+            ports.push(bound.map_err(|source| StartError::Relay { address, wanted, source })?);
+        }
+    }
+    let addresses: Arc<[SocketAddr]> = ports.iter().map(SocketHandle::local_addr).collect();
+    for core in 0..engine.cores() {
+        engine.tell(core, Command::RelayPorts(addresses.clone())).map_err(|_| StartError::Shutdown)?;
+    }
+    Ok(ports)
 }
 
 fn builder(config: &Config, ports: Vec<Box<dyn Port>>) -> engine::Builder {
@@ -152,8 +192,8 @@ impl GatewayHandle {
         }
         let drained_in = begun.elapsed();
         let unfinished = self.unfinished();
-        let Self { listeners, clients, engine, shared, config, started } = self;
-        drop((listeners, clients));
+        let Self { listeners, relay_ports, clients, engine, shared, config, started } = self;
+        drop((listeners, relay_ports, clients));
         let engine = engine.shutdown();
         let stats = stats::read(&config, &shared, started.elapsed(), &engine.stats);
         Report { stats, drained_in, unfinished, engine }
@@ -162,19 +202,21 @@ impl GatewayHandle {
     fn tell(&self, command: Command) {
         for core in 0..self.engine.cores() {
             // Refused only by a core that has ended; the report says so.
-            let _ = self.engine.tell(core, command);
+            let _ = self.engine.tell(core, command.clone());
         }
     }
 
-    /// Every core refuses new calls, and none is in progress.
+    /// Every core refuses new calls, none is in progress, and nothing was relayed lately.
     fn is_drained(&self) -> bool {
         let cores = &self.shared.cores;
-        cores.iter().all(|core| core.drain.get() > 0) && self.shared.calls().in_progress == 0
+        let drained = |core: &CoreFigures| core.drain.get() > 0 && core.relay.busy.get() == 0;
+        cores.iter().all(drained) && self.shared.calls().in_progress == 0
     }
 
-    /// And none has anything left to say.
+    /// And none has anything left to say, or remembers a connection.
     fn is_quiet(&self) -> bool {
-        self.is_drained() && self.shared.cores.iter().all(|core| core.drain.get() == 2)
+        let quiet = |core: &CoreFigures| core.drain.get() == 2 && core.relay.connections.get() == 0;
+        self.is_drained() && self.shared.cores.iter().all(quiet)
     }
 
     /// Lists that should be empty by now, and figures that should add up.
@@ -186,6 +228,10 @@ impl GatewayHandle {
         }
         if !calls.closes() {
             leaks.push(format!("the calls' figures do not add up: {calls:?}"));
+        }
+        let relay = self.shared.relay();
+        if relay.connections > 0 || !relay.closes() {
+            leaks.push(format!("the relay's figures do not add up: {relay:?}"));
         }
         for backend in self.shared.backends.iter().filter(|backend| backend.outstanding() > 0) {
             leaks.push(format!("{} calls to {} are open still", backend.outstanding(), backend.address));

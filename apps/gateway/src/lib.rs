@@ -10,6 +10,9 @@ pub mod figures;
 pub mod forward;
 mod gateway;
 mod pairs;
+pub mod relay;
+#[cfg(test)]
+mod relay_bed;
 mod stats;
 #[cfg(test)]
 mod testbed;

@@ -8,7 +8,7 @@ use engine::EngineStats;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::figures::{CallFigures, Shared};
+use crate::figures::{CallFigures, RelayFigures, Shared};
 
 /// What there is to know at one moment. Counters run from the start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -17,6 +17,8 @@ pub struct GatewayStats {
     pub seconds: f64,
     /// Calls and bytes, over all cores.
     pub calls: CallFigures,
+    /// Clients, connections and packets that are relayed, over all cores.
+    pub relay: RelayFigures,
     /// In the order of the configuration.
     pub backends: Vec<BackendStats>,
     /// What became of every frame.
@@ -36,7 +38,7 @@ pub struct BackendStats {
     pub address: String,
     /// Whether it is given calls.
     pub alive: bool,
-    /// Calls in flight.
+    /// Calls in flight; of a relayed pool, connections.
     pub outstanding: u64,
     /// Calls that ended with the whole reply.
     pub succeeded: u64,
@@ -89,6 +91,8 @@ pub struct Rates {
     pub request_bytes_per_second: f64,
     /// Bytes of replies passed on.
     pub reply_bytes_per_second: f64,
+    /// Packets relayed, in both directions.
+    pub relayed_per_second: f64,
 }
 
 /// Reads the gateway's figures and its engine's.
@@ -122,6 +126,7 @@ pub(crate) fn read(config: &Config, shared: &Shared, up: Duration, engine: &Engi
     GatewayStats {
         seconds: up.as_secs_f64(),
         calls: shared.calls(),
+        relay: shared.relay(),
         backends: backends.collect(),
         ledger,
         drops: drops(engine, &sum),
@@ -151,6 +156,7 @@ impl GatewayStats {
             calls_per_second: rate(|calls| calls.accepted),
             request_bytes_per_second: rate(|calls| calls.request_bytes),
             reply_bytes_per_second: rate(|calls| calls.reply_bytes),
+            relayed_per_second: self.relay.packets().saturating_sub(earlier.relay.packets()) as f64 / seconds,
         }
     }
 
@@ -180,6 +186,14 @@ impl GatewayStats {
             calls.failed(),
             calls.refused(),
         );
+        if self.relay.connected + self.relay.called_back > 0 {
+            let RelayFigures { connections, clients, .. } = self.relay;
+            let rate = rates.relayed_per_second;
+            let _ = write!(
+                line,
+                ", relaying {connections} connections of {clients} clients, {rate:.0} packets/s"
+            );
+        }
         let dead: Vec<&str> =
             self.backends.iter().filter(|backend| !backend.alive).map(|backend| &*backend.address).collect();
         if !dead.is_empty() {
@@ -211,6 +225,14 @@ impl GatewayStats {
             calls.backend_failed + calls.client_lost + calls.drained,
             calls.refused(),
         );
+        if self.relay.connected + self.relay.called_back > 0 {
+            let RelayFigures { connections, clients, called_back, displaced, aborts, .. } = self.relay;
+            let _ = writeln!(
+                out,
+                "relay    {connections:>9} connections {clients:>9} clients {:>9.0} packets/s {called_back:>6} called back {displaced:>6} displaced {aborts:>6} aborts",
+                rates.relayed_per_second,
+            );
+        }
         out.push_str(&self.backend_table());
         let Ledger { received, delivered, consumed, dropped, held, sent, .. } = self.ledger;
         let _ = writeln!(
@@ -287,8 +309,7 @@ mod tests {
         let earlier = GatewayStats { seconds: 1.0, ..GatewayStats::default() };
         let mut later = sample();
         later.calls.reply_bytes = 3000;
-        let expected =
-            Rates { calls_per_second: 10.5, request_bytes_per_second: 0.0, reply_bytes_per_second: 1500.0 };
+        let expected = Rates { calls_per_second: 10.5, reply_bytes_per_second: 1500.0, ..Rates::default() };
         assert_eq!(later.since(&earlier), expected);
     }
 

@@ -532,7 +532,7 @@ fn damage(random: &mut fastrand::Rng, bytes: &[u8]) -> Vec<u8> {
     damaged
 }
 
-fn node(address: &str, number: u64, seed: u64, buffers: usize) -> (Node, PoolHandle) {
+pub fn node(address: &str, number: u64, seed: u64, buffers: usize) -> (Node, PoolHandle) {
     let address: SocketAddr = address.parse().expect("address");
     let config = EndpointConfig {
         bundle_conns_max: 512,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use cli::Exit;
 use control::protocol::{Ask, Cursor};
-use control::rows::{CallRow, ConnRow, LocalRow, PeerRow, STATES};
+use control::rows::{CallRow, ConnRow, LocalRow, PeerRow, RelayRow, STATES};
 use control::{AskArgs, AskError, Asker};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +16,7 @@ use crate::exit_for;
 use crate::table::Side::{Left, Right};
 use crate::table::{Column, Layout};
 
-/// List the calls, connections, peers or local addresses of a running rxline
+/// List the calls, connections, relayed connections, peers or local addresses of a running rxline
 ///
 /// Asks a gateway, demo or rxperf server of the same user over its control socket. The process goes on meanwhile: its
 /// cores write down a few rows between two packets, so a list is no single moment's.
@@ -35,6 +35,9 @@ enum What {
     /// Connections: service, epoch, calls on their channels
     #[command(after_help = CONNS_HELP)]
     Conns(Options),
+    /// Connections that a gateway relays: client, its port towards the server, server
+    #[command(after_help = RELAYED_HELP)]
+    Relayed(Options),
     /// Remote addresses: round trip, timeout, packets
     #[command(after_help = PEERS_HELP)]
     Peers(Options),
@@ -70,6 +73,15 @@ Columns:
 Example:
   rxline rx conns --json | jq -s 'group_by(.remote) | map({remote: .[0].remote, conns: length})'";
 
+const RELAYED_HELP: &str = "\
+Columns:
+  PORT  our port towards the server, the client's own there
+  BY    who opened it: Clt, or Svc for a call back
+  NEW   * until both ends have been heard    IDLE  seconds since a packet last crossed
+
+Example:
+  rxline rx relayed --json | jq -s 'group_by(.server) | map({server: .[0].server, connections: length})'";
+
 const PEERS_HELP: &str = "\
 Columns:
   RTT, DEV, RTO  round trip, its mean deviation, retransmission timeout in microseconds
@@ -102,6 +114,7 @@ pub fn run(args: Args) -> ExitCode {
     let listed = match &args.what {
         What::Calls(options) => list::<CallRow>(options),
         What::Conns(options) => list::<ConnRow>(options),
+        What::Relayed(options) => list::<RelayRow>(options),
         What::Peers(options) => list::<PeerRow>(options),
         What::Locals(options) => list::<LocalRow>(options),
     };
@@ -267,6 +280,37 @@ impl Row for ConnRow {
             or_dash(self.abort_code),
             format!("{:.3}", self.idle_seconds),
             self.call_numbers.map(|number| format!("{number:x}")).join(","),
+        ]]
+    }
+}
+
+impl Row for RelayRow {
+    const ASK: Ask = Ask::Relayed;
+    const COLUMNS: &'static [Column] = &[
+        ("CORE", Left),
+        ("CLIENT", Left),
+        ("LISTENER", Left),
+        ("PORT", Left),
+        ("SERVER", Left),
+        ("EPOCH", Left),
+        ("CONNID", Left),
+        ("BY", Left),
+        ("NEW", Left),
+        ("IDLE", Right),
+    ];
+
+    fn cells(&self) -> Vec<Vec<String>> {
+        vec![vec![
+            core(&self.engine, self.core),
+            self.client.clone(),
+            self.listener.clone(),
+            self.port.clone(),
+            self.server.clone(),
+            format!("{:08x}", self.epoch),
+            format!("{:08x}", self.cid),
+            end(&self.opened_by),
+            if self.proven { "-" } else { "*" }.into(),
+            format!("{:.0}", self.idle_seconds),
         ]]
     }
 }

@@ -29,6 +29,8 @@ pub struct Config {
     pub memory: Memory,
     /// What each core holds at most.
     pub limits: Limits,
+    /// For listeners that relay.
+    pub relay: Relay,
     /// At least one.
     pub ports: Vec<PortConfig>,
     /// At least one; no two have the same address.
@@ -78,10 +80,20 @@ pub const BUFFERS_BESIDES: usize = 4096;
 pub struct Limits {
     /// Calls in progress on one core.
     pub calls: usize,
-    /// Client connections known on one core.
+    /// Client connections known on one core; relayed ones are as many again.
     pub connections: usize,
-    /// Peers known on one core.
+    /// Peers known on one core; of relayed clients, as many at each server.
     pub peers: usize,
+}
+
+/// What relaying may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relay {
+    /// UDP ports on each own address towards backends, over all cores: as many clients can be known to one backend at a
+    /// time, for each has a port of its own.
+    pub ports: usize,
+    /// How long a client or a connection is remembered without a packet.
+    pub idle: Duration,
 }
 
 /// A network interface and the addresses it answers for.
@@ -126,7 +138,9 @@ pub struct ListenerConfig {
 pub enum ListenerMode {
     /// Calls end at the gateway, which makes calls of its own to backends: call by call.
     Terminate,
-    // Relay (only addresses and ports change, so that end-to-end security survives) takes its place here.
+    /// Packets go on to a backend with other addresses and ports and nothing else changed, so that what the two ends agreed on
+    /// survives: connection by connection.
+    Relay,
 }
 
 /// Which services a listener serves, and by whom.
@@ -145,7 +159,7 @@ pub struct PoolConfig {
     pub name: String,
     /// The servers.
     pub backends: Vec<SocketAddr>,
-    /// Calls in flight to one backend, over all cores; beyond it the backend is passed over. As many connections are
+    /// Calls in flight to one backend, or connections that are relayed to it, over all cores; beyond it the backend is passed over. For calls as many connections are
     /// made as it takes, four calls to each: no call waits in line behind one that nobody reads.
     pub calls: usize,
     /// Asking after their health.
@@ -193,6 +207,48 @@ impl Config {
     /// Checks `text`; `file` is only named in errors.
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
         parse::config(text).map_err(|problems| ConfigError { file: file.to_string(), problems })
+    }
+}
+
+impl PortConfig {
+    /// How the port leads to `address`: the length of the longest prefix among its subnets and routes that has it, 0 if only a default router
+    /// does. `None`: it does not.
+    pub fn reach(&self, address: IpAddr) -> Option<u8> {
+        let subnets = self.addresses.iter().chain(self.routes.iter().map(|route| &route.to));
+        let known = subnets.filter(|subnet| subnet.contains(address)).map(|subnet| subnet.prefix).max();
+        let routed = self.gateways.iter().any(|gateway| gateway.is_ipv4() == address.is_ipv4());
+        known.or(routed.then_some(0))
+    }
+}
+
+impl Config {
+    /// The backends of listeners that relay.
+    pub fn relayed_backends(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let relayed = self.listeners.iter().filter(|listener| listener.mode == ListenerMode::Relay);
+        let services = relayed.flat_map(|listener| &listener.services);
+        services.flat_map(|service| self.pools[service.pool].backends.iter().copied())
+    }
+
+    /// Own addresses from which relayed packets may leave towards backends, each once.
+    pub fn relay_sources(&self) -> Vec<IpAddr> {
+        let mut sources = Vec::new();
+        for backend in self.relayed_backends().map(|backend| backend.ip()) {
+            let best = self.ports.iter().filter_map(|port| port.reach(backend)).max();
+            let ports = self.ports.iter().filter(|port| best.is_some() && port.reach(backend) == best);
+            let own = ports.flat_map(|port| port.addresses.iter().map(|own| own.address));
+            for own in own.filter(|own| own.is_ipv4() == backend.is_ipv4()) {
+                if !sources.contains(&own) {
+                    sources.push(own);
+                }
+            }
+        }
+        sources
+    }
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Self { ports: 4096, idle: Duration::from_secs(1800) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::source::{Section, Source, Value, did_you_mean};
 use super::{
     BUFFERS_BESIDES, BUFFERS_PER_CALL, Cidr, Config, Cores, Idle, Limits, ListenerConfig, ListenerMode,
-    Memory, PoolConfig, PortConfig, Probe, Problem, Route, ServiceConfig, Timeouts,
+    Memory, PoolConfig, PortConfig, Probe, Problem, Relay, Route, ServiceConfig, Timeouts,
 };
 
 const DAY_MS: u64 = 86_400_000;
@@ -26,6 +26,7 @@ pub(super) fn config(text: &str) -> Result<Config, Vec<Problem>> {
     let limits = root.get("limits").map(|value| limits(&mut source, value)).unwrap_or_default();
     let memory = root.get("memory").map(|value| memory(&mut source, value)).unwrap_or_default();
     check_memory(&mut source, &mut root, memory, limits);
+    let relay = root.get("relay").map(|value| relay(&mut source, value)).unwrap_or_default();
 
     let ports: Vec<PortConfig> = root
         .sections(&mut source, "port")
@@ -59,7 +60,7 @@ pub(super) fn config(text: &str) -> Result<Config, Vec<Problem>> {
         return Err(source.into_problems());
     }
     let (idle, drain) = (idle.unwrap_or_default(), Duration::from_secs(drain));
-    Ok(Config { cores, idle, drain, memory, limits, ports, listeners, pools })
+    Ok(Config { cores, idle, drain, memory, limits, relay, ports, listeners, pools })
 }
 
 /// A number of cores, or a list of CPUs.
@@ -116,6 +117,18 @@ fn limits<'t>(source: &mut Source<'t>, value: &Value<'t>) -> Limits {
     };
     section.finish(source);
     limits
+}
+
+fn relay<'t>(source: &mut Source<'t>, value: &Value<'t>) -> Relay {
+    let default = Relay::default();
+    let Some(mut section) = source.section("relay", value) else { return default };
+    let ports = section.integer(source, "ports", 1..=16_000);
+    let idle = section.integer(source, "idle_seconds", 60..=86_400);
+    section.finish(source);
+    Relay {
+        ports: ports.map_or(default.ports, |number| number as usize),
+        idle: idle.map_or(default.idle, Duration::from_secs),
+    }
 }
 
 fn port<'t>(source: &mut Source<'t>, mut section: Section<'_, 't>) -> Option<PortConfig> {
@@ -236,14 +249,9 @@ fn pool_name<'t>(source: &mut Source<'t>, value: &Value<'t>, names: &mut Vec<Str
     Some(name)
 }
 
-/// Whether a port has the backend in a subnet, behind a route or behind a default router.
+/// Whether a port leads to the backend.
 fn is_reachable(backend: IpAddr, ports: &[PortConfig]) -> bool {
-    let reaches = |port: &PortConfig| {
-        port.addresses.iter().any(|own| own.contains(backend))
-            || port.routes.iter().any(|route| route.to.contains(backend))
-            || port.gateways.iter().any(|gateway| gateway.is_ipv4() == backend.is_ipv4())
-    };
-    ports.is_empty() || ports.iter().any(reaches)
+    ports.is_empty() || ports.iter().any(|port| port.reach(backend).is_some())
 }
 
 fn probe<'t>(source: &mut Source<'t>, value: &Value<'t>) -> Probe {
@@ -333,13 +341,8 @@ fn listen_address<'t>(
 }
 
 fn mode<'t>(source: &mut Source<'t>, value: &Value<'t>) -> Option<ListenerMode> {
-    let words = [("terminate", Some(ListenerMode::Terminate)), ("relay", None)];
-    let mode = source.word("mode", value, &words)?;
-    if mode.is_none() {
-        let what = "`mode = \"relay\"` is not there yet: this version only terminates calls";
-        source.problem(value.span(), what, "write `mode = \"terminate\"`, or remove the line");
-    }
-    mode
+    let words = [("terminate", ListenerMode::Terminate), ("relay", ListenerMode::Relay)];
+    source.word("mode", value, &words)
 }
 
 fn service<'t>(

@@ -76,10 +76,36 @@ fn each_call_must_have_its_buffers() {
 }
 
 #[test]
-fn relay_is_recognised_and_refused() {
-    let mend = "mode = \"terminate\"";
-    refused("mode = \"terminate\"", "mode = \"relay\"", "\"relay\"    ", "not there yet", mend);
+fn the_relays_example_is_sound() {
+    let text = include_str!("../../examples/relay.toml");
+    let config = Config::parse("relay.toml", text).expect("sound");
+    assert!(config.listeners.iter().all(|listener| listener.mode == ListenerMode::Relay));
+    assert_eq!(config.relay, Relay::default());
+    assert_eq!(config.relayed_backends().count(), 3);
+}
+
+#[test]
+fn a_listener_may_relay() {
+    let relay = Config::parse("", &with("mode = \"terminate\"", "mode = \"relay\"")).unwrap();
+    assert_eq!(
+        relay.listeners.iter().map(|listener| listener.mode).collect::<Vec<_>>(),
+        [ListenerMode::Relay, ListenerMode::Terminate]
+    );
+    assert_eq!(relay.relay_sources(), ["198.51.100.10".parse::<IpAddr>().unwrap()]);
+    let terminate = Config::parse("", EXAMPLE).unwrap();
+    assert_eq!(terminate.relay_sources(), [] as [IpAddr; 0], "no ports for nobody");
     refused("mode = \"terminate\"", "mode = \"rely\"", "\"rely\"", "not one of its words", "`relay`");
+}
+
+#[test]
+fn what_relaying_may_take_is_bounded() {
+    let some = "[relay]\nports = 10\nidle_seconds = 60\n\n[limits]";
+    let parsed = Config::parse("", &with("[limits]", some)).unwrap();
+    assert_eq!(parsed.relay, Relay { ports: 10, idle: Duration::from_secs(60) });
+    let with_relay = |line: &str| format!("[relay]\n{line}\n\n[limits]");
+    refused("[limits]", &with_relay("ports = 20000"), "20000", "`ports = 20000`", "from 1 to 16000");
+    refused("[limits]", &with_relay("idle_seconds = 5"), "5\n", "`idle_seconds = 5`", "from 60 to 86400");
+    refused("[limits]", &with_relay("port = 5"), "port = 5", "no key `port`", "`ports`");
 }
 
 #[test]

@@ -65,43 +65,52 @@ pub struct Net {
     pub serving: Vec<Option<InlineServing>>,
 }
 
+/// `wire` is put before the client port's URL, `first` at the head; `mode` is the listener's.
+pub fn config(name: &str, wire: &str, first: &str, mode: &str) -> gateway::config::Config {
+    let text = format!(
+        r#"
+        {first}
+        drain_seconds = 5
+        [memory]
+        buffers = 32768
+        [limits]
+        calls = 1024
+        [[port]]
+        url = "{wire}memory:{name}c"
+        addresses = ["192.0.2.10/24"]
+        [[port]]
+        url = "memory:{name}s"
+        addresses = ["198.51.100.10/24"]
+        [[pool]]
+        name = "perf"
+        backends = ["{}", "{}"]
+        probe = {{ interval_ms = 100, timeout_ms = 100, failures = 3 }}
+        [[listener]]
+        address = "{}"
+        mode = "{mode}"
+        [[listener.service]]
+        ids = [147]
+        pool = "perf"
+        "#,
+        server_address(0),
+        server_address(1),
+        gateway_address(),
+    );
+    gateway::config::Config::parse(name, &text).unwrap_or_else(|error| panic!("{error}"))
+}
+
 impl Net {
     /// `name` must be the test's own.
     pub fn start(name: &str) -> Self {
         Self::start_with(name, "", "")
     }
 
-    /// `wire` is put before the client port's URL, `first` at the head of the configuration.
+    /// See [`config`].
     pub fn start_with(name: &str, wire: &str, first: &str) -> Self {
-        let text = format!(
-            r#"
-            {first}
-            drain_seconds = 5
-            [memory]
-            buffers = 32768
-            [limits]
-            calls = 1024
-            [[port]]
-            url = "{wire}memory:{name}c"
-            addresses = ["192.0.2.10/24"]
-            [[port]]
-            url = "memory:{name}s"
-            addresses = ["198.51.100.10/24"]
-            [[pool]]
-            name = "perf"
-            backends = ["{}", "{}"]
-            probe = {{ interval_ms = 100, timeout_ms = 100, failures = 3 }}
-            [[listener]]
-            address = "{}"
-            [[listener.service]]
-            ids = [147]
-            pool = "perf"
-            "#,
-            server_address(0),
-            server_address(1),
-            gateway_address(),
-        );
-        let config = gateway::config::Config::parse(name, &text).unwrap_or_else(|error| panic!("{error}"));
+        Self::start_as(name, config(name, wire, first, "terminate"))
+    }
+
+    pub fn start_as(name: &str, config: gateway::config::Config) -> Self {
         let gateway = Gateway::start(config, Vec::new()).expect("the gateway starts");
         // A wire has as many queues as the gateway has cores, and the other end must listen to all of them.
         let cores = gateway.engine_stats().cores.len();
