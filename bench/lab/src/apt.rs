@@ -42,13 +42,20 @@ pub const FOR_TESTS: &[Package] = &[
     ),
     package("libclang-dev", "bindgen reads DPDK's headers with it"),
     package("pkg-config", "finds libdpdk and liburcu"),
+    package("openafs-krb5", "asetkey, which gives servers their keys"),
+    package("krb5-kdc", "a KDC in a namespace: tickets that no key of the cell's was needed for"),
+    package("krb5-admin-server", "kadmin.local, which fills its database"),
+    package("krb5-user", "kinit"),
+    package("libkrb5-dev", "a client of the volume database that shows such a ticket"),
+    package(
+        "libopenafs-dev",
+        "OpenAFS's Rx library: a server that calls its client back; the anchor of the rxperf bench",
+    ),
 ];
 
 /// What `cargo lab bench` needs besides.
-pub const FOR_BENCHES: &[Package] = &[
-    package("libopenafs-dev", "OpenAFS's Rx library: the anchor of the rxperf bench"),
-    package("liburcu-dev", "liburcu's quiescent-state flavour: the anchor of the rcu bench"),
-];
+pub const FOR_BENCHES: &[Package] =
+    &[package("liburcu-dev", "liburcu's quiescent-state flavour: the anchor of the rcu bench")];
 
 /// Installs what is missing, saying what and why. Nothing to do: says nothing and needs no root.
 pub fn install(cx: &Cx<'_>, packages: &[&[Package]]) -> Result {

@@ -4,7 +4,7 @@ set -eu
 cache=$1; shift
 policy=/usr/sbin/policy-rc.d
 saved=$policy.rxline-lab
-units="openafs-client openafs-fileserver"
+units="openafs-client openafs-fileserver krb5-kdc krb5-admin-server"
 
 # Put back what was there before, whichever way this ends; also after an earlier run that was killed.
 restore() {

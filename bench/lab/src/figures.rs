@@ -11,6 +11,8 @@ use crate::fault::{Result, ensure};
 pub struct Figures {
     /// Calls of clients.
     pub calls: Calls,
+    /// What is relayed.
+    pub relay: Relay,
     /// Servers, in the order of the configuration.
     pub backends: Vec<Backend>,
     /// What became of every frame.
@@ -50,6 +52,25 @@ pub struct Calls {
     pub refused_draining: u64,
     /// The time to drain was up.
     pub drained: u64,
+}
+
+/// What is relayed.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Relay {
+    /// Connections that clients began.
+    pub connected: u64,
+    /// Connections that servers began.
+    pub called_back: u64,
+    /// Known now.
+    pub connections: u64,
+    /// Forgotten.
+    pub forgotten: u64,
+    /// Packets to servers.
+    pub packets_to_servers: u64,
+    /// Packets to clients.
+    pub packets_to_clients: u64,
+    /// ABORTs sent in a server's place.
+    pub aborts: u64,
 }
 
 /// One server.
@@ -131,6 +152,9 @@ impl Figures {
             let Backend { address, outstanding, .. } = backend;
             ensure!(*outstanding == 0, "{outstanding} calls to {address} never ended");
         }
+        let relay = &self.relay;
+        let ended = relay.connections == 0 && relay.connected + relay.called_back == relay.forgotten;
+        ensure!(ended, "relayed connections do not add up: {relay:?}");
         let calls = &self.calls;
         ensure!(calls.in_progress == 0, "{} calls never ended", calls.in_progress);
         ensure!(calls.accepted == calls.ended(), "calls do not add up: {calls:?}");

@@ -25,13 +25,15 @@ pub struct Plan {
     pub pools: Vec<(&'static str, (u16, u16), Vec<Ipv4Addr>)>,
     /// Packet buffers of 2 KiB.
     pub buffers: usize,
+    /// What its listeners do: `terminate` or `relay`.
+    pub mode: &'static str,
 }
 
 impl Plan {
     /// Serves OpenAFS's two databases from `backends`.
     pub fn openafs(backends: &[Ipv4Addr]) -> Plan {
         let pools = vec![("vldb", VLDB, backends.to_vec()), ("protection", PROTECTION, backends.to_vec())];
-        Plan { front: String::new(), pools, buffers: 65536 }
+        Plan { front: String::new(), pools, buffers: 65536, mode: "terminate" }
     }
 
     /// Serves rxperf from `backends`.
@@ -56,7 +58,7 @@ impl Plan {
             text += &format!("\n[[pool]]\nname = \"{name}\"\nbackends = [{backends}]\n");
             text += "timeouts = { silence_ms = 3000 }\n";
             text += "probe = { interval_ms = 250, timeout_ms = 250, failures = 3 }\n";
-            text += &format!("\n[[listener]]\naddress = \"{FRONT}:{port}\"\n");
+            text += &format!("\n[[listener]]\naddress = \"{FRONT}:{port}\"\nmode = \"{}\"\n", self.mode);
             text += &format!("\n[[listener.service]]\nids = [{service}]\npool = \"{name}\"\n");
         }
         text

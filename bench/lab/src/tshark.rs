@@ -118,6 +118,16 @@ impl Captured {
         Ok(())
     }
 
+    /// The UDP payloads of every packet of Rx that fits a display filter, sorted; those that go between the gateway and its neighbours
+    /// (VERSION, DEBUG) are left out.
+    pub fn rx_payloads(&self, cx: &Cx<'_>, filter: &str) -> Result<Vec<String>> {
+        let filter = sent(&format!("{filter} && rx && rx.type != 13 && rx.type != 8"));
+        let mut payloads: Vec<String> =
+            self.fields(cx, &filter, &["udp.payload"])?.into_iter().flatten().collect();
+        payloads.sort_unstable();
+        Ok(payloads)
+    }
+
     /// How many packets fit a display filter.
     pub fn count(&self, cx: &Cx<'_>, filter: &str) -> Result<usize> {
         Ok(tshark(&self.file).args(["-Y", filter]).ok(cx)?.stdout.lines().count())

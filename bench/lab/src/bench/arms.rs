@@ -58,6 +58,16 @@ pub fn afs_rxperf(cx: &Cx<'_>) -> Result<PathBuf> {
     compile(cx, "afs_rxperf", &["-march=native".into()], &["-lafsrpc".into(), "-lpthread".into()])
 }
 
+/// A server that calls its client back, on OpenAFS's Rx library.
+pub fn afs_callback(cx: &Cx<'_>) -> Result<PathBuf> {
+    compile(cx, "afs_callback", &[], &["-lafsrpc".into(), "-lpthread".into()])
+}
+
+/// A client of the volume database with a ticket from a KDC, on OpenAFS's Rx library.
+pub fn afs_ticket(cx: &Cx<'_>) -> Result<PathBuf> {
+    compile(cx, "afs_ticket", &[], &["-lafsrpc".into(), "-lkrb5".into(), "-lpthread".into()])
+}
+
 /// An anchor in C that needs no library.
 pub fn plain(cx: &Cx<'_>, name: &str) -> Result<PathBuf> {
     compile(cx, name, &["-march=native".into()], &[])

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::fault::{Context, Fault, Result, ensure};
 use crate::ns::Netns;
+use crate::openafs::keys::{Keys, in_place_of_server_dir};
 use crate::openafs::script::Line;
 use crate::openafs::write_config;
 use crate::proc::{Cmd, words};
@@ -19,6 +20,10 @@ const LIMIT: Duration = Duration::from_secs(120);
 pub struct Client<'n> {
     ns: &'n Netns,
     config: PathBuf,
+    /// Has the cell's keys in its configuration.
+    keyed: bool,
+    /// How it shows who it is, if it does.
+    proof: &'static [&'static str],
 }
 
 /// One command and what it printed, timestamps replaced.
@@ -33,14 +38,24 @@ impl<'n> Client<'n> {
     pub fn new(cx: &Cx<'_>, ns: &'n Netns, name: &str, server: Ipv4Addr) -> Result<Client<'n>> {
         let config = cx.dir.join(format!("config-{name}"));
         write_config(&config, server)?;
-        Ok(Client { ns, config })
+        Ok(Client { ns, config, keyed: false, proof: &["-noauth"] })
+    }
+
+    /// It has the cell's keys, and makes itself tickets with them as far as `proof` says so: `-localauth`, `-encrypt`.
+    pub fn with_keys(mut self, keys: &Keys, proof: &'static [&'static str]) -> Result<Client<'n>> {
+        keys.copy_to(&self.config)?;
+        (self.keyed, self.proof) = (true, proof);
+        Ok(self)
     }
 
     /// The command of a line, in the client's namespace.
     pub fn cmd(&self, line: &Line) -> Cmd {
-        let cmd = self.ns.cmd(line.tool).args(&line.args);
-        let cmd = cmd.arg("-noauth").arg("-config").arg(&self.config);
+        // pts takes -encrypt for a wish to use the kernel's tokens, whatever else it is told.
+        let proof = self.proof.iter().filter(|word| line.tool == "vos" || **word != "-encrypt");
+        let cmd = Cmd::new(line.tool).args(&line.args).args(proof).arg("-config").arg(&self.config);
         let cmd = if line.tool == "vos" { cmd.arg("-noresolve") } else { cmd };
+        let cmd = if self.keyed { in_place_of_server_dir(cmd, &self.config) } else { cmd };
+        let cmd = cmd.under(["ip", "netns", "exec", self.ns.name()]);
         cmd.stdin(line.stdin.clone()).limit(LIMIT).quiet()
     }
 

@@ -4,6 +4,8 @@
 //! server sees folders of its own where Debian's would be, mounted in its own mount namespace.
 
 pub mod client;
+pub mod kdc;
+pub mod keys;
 pub mod script;
 pub mod seed;
 pub mod servers;

@@ -73,6 +73,30 @@ pub fn changes() -> Vec<Line> {
     lines
 }
 
+/// A few commands that change and read both databases, each time with other names and another volume.
+pub fn few_changes(number: usize) -> Vec<Line> {
+    let volume = format!("vol.{}", 10 + number);
+    let user = |n: usize| format!("keyed{number}x{n}");
+    vec![
+        vos(&format!("lock -id {volume}")),
+        vos("listvldb -locked"),
+        vos(&format!("listvldb -name {volume}")),
+        vos(&format!("unlock -id {volume}")),
+        vos(&format!("delentry -id vol.{}", 20 + number)),
+        vos(&format!("listvldb -name nosuch{number}")),
+        pts(&format!("createuser -name {}", user(1))),
+        pts(&format!("createuser -name {}", names(&format!("keyed{number}y"), 1..=20))),
+        pts(&format!("creategroup -name keyed{number} -owner system:administrators")),
+        pts(&format!("adduser -user {} -group keyed{number}", names(&format!("keyed{number}y"), 1..=20))),
+        pts(&format!("membership keyed{number}")),
+        pts(&format!("examine {}", user(1))),
+        pts(&format!("delete {}", user(1))),
+        pts(&format!("examine {}", user(1))),
+        vos("listvldb"),
+        pts("listentries -users -groups"),
+    ]
+}
+
 /// Commands that only read; the answers are long, short, many at once, and empty.
 pub fn reads() -> Vec<Line> {
     vec![

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::fault::{Context, Fault, Result};
 use crate::ns::Netns;
+use crate::openafs::keys::Keys;
 use crate::openafs::{PROTECTION, VLDB, write_config};
 use crate::proc::{Cmd, Running};
 use crate::step::Cx;
@@ -27,7 +28,7 @@ pub struct Servers<'n> {
 }
 
 impl<'n> Servers<'n> {
-    /// Starts them on a copy of `databases` (none: empty ones). They answer once [`Servers::ready`] returned.
+    /// Starts them on a copy of `databases` (none: empty ones), for anybody to change. They answer once [`Servers::ready`] returned.
     pub fn start(
         cx: &Cx<'_>,
         ns: &'n Netns,
@@ -35,14 +36,33 @@ impl<'n> Servers<'n> {
         address: Ipv4Addr,
         databases: Option<&Path>,
     ) -> Result<Servers<'n>> {
+        Servers::start_with(cx, ns, name, address, databases, None)
+    }
+
+    /// The same with these keys: who wants to change something must prove who it is.
+    pub fn start_with(
+        cx: &Cx<'_>,
+        ns: &'n Netns,
+        name: &str,
+        address: Ipv4Addr,
+        databases: Option<&Path>,
+        keys: Option<&Keys>,
+    ) -> Result<Servers<'n>> {
         let dir = cx.dir.join(name);
         for sub in ["db", "log", "local", "partition"] {
             let path = dir.join(sub);
             fs::create_dir_all(&path).context(|| format!("create {}", path.display()))?;
         }
         write_config(&dir.join("etc"), address)?;
-        // Nobody has keys here: authorization is off, as `-noauth` would have it (ptserver has no such switch).
-        fs::write(dir.join("local/NoAuth"), "").context(|| "write NoAuth".into())?;
+        match keys {
+            Some(keys) => {
+                keys.copy_to(&dir.join("etc"))?;
+                // Who may change what is not one's own.
+                fs::write(dir.join("etc/UserList"), "admin\n").context(|| "write UserList".into())?;
+            }
+            // Without keys authorization is off, as `-noauth` would have it (ptserver has no such switch).
+            None => fs::write(dir.join("local/NoAuth"), "").context(|| "write NoAuth".into())?,
+        }
         // Only the servers' network counts as theirs.
         fs::write(dir.join("local/NetInfo"), format!("{address}\n")).context(|| "write NetInfo".into())?;
         for entry in databases.into_iter().flat_map(fs::read_dir).flatten().flatten() {

@@ -12,6 +12,7 @@ mod intel;
 mod openafs;
 mod ping;
 mod rcu;
+mod relay;
 mod rxdebug;
 mod unread;
 mod views;
@@ -72,6 +73,15 @@ pub const ALL: &[Step] = &[
     Step::new("openafs/dpdk", 12, openafs::dpdk).about("the same on DPDK's net_af_packet"),
     Step::new("openafs/sim", 6, openafs::sim)
         .about("the same with 2 % lost, 1 % doubled, 5 % reordered on the clients' side"),
+    Step::new("relay/openafs", 3, relay::openafs).about(
+        "through the gateway as a relay: vos and pts print what they print without it; every byte of Rx is the same on both sides",
+    ),
+    Step::new("relay/rxkad", 3, relay::rxkad)
+        .about("the same with -localauth and -encrypt, keys by KeyFile and by KeyFileExt, none of them at the gateway"),
+    Step::new("relay/kdc", 3, relay::kdc)
+        .about("a client with a ticket from a real KDC changes the volume database through the relay, at three levels; others may not"),
+    Step::new("relay/callback", 3, relay::callback)
+        .about("a server on OpenAFS's Rx calls its client back through the relay before it answers"),
     Step::new("rxdebug/gateway", 3, rxdebug::of_the_gateway)
         .about("what OpenAFS's rxdebug prints about the gateway is what tshark saw on its wires"),
     Step::new("rxdebug/openafs", 3, rxdebug::of_openafs)
