@@ -6,6 +6,7 @@
 use crate::ack::AckState;
 use crate::congestion::{CongestionControl, Reno};
 use crate::recv_queue::RecvQueue;
+use crate::security::{Identity, Level};
 use crate::send_queue::SendQueue;
 use crate::shared::{Shared, Work};
 use crate::slab::Recycle;
@@ -15,6 +16,7 @@ use crate::{
 };
 use pmd::Instant;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A call.
@@ -36,6 +38,12 @@ pub struct Call {
     pub bundle: Option<BundleId>,
     /// A service call that its user has been told of.
     pub announced: bool,
+    /// A service call that its user has not been told of: it has an accept that goes back if that never happens.
+    pub holds_charge: bool,
+    /// The level at which its packets are sealed, as soon as that is known.
+    pub seal: Option<Level>,
+    /// Who made it, where the service asks for proof.
+    pub identity: Option<Arc<Identity>>,
     pub completion: Option<Completion>,
 
     pub send: SendQueue,
@@ -121,6 +129,9 @@ impl Default for Call {
             cid: 0,
             bundle: None,
             announced: false,
+            holds_charge: false,
+            seal: None,
+            identity: None,
             completion: None,
             send: SendQueue::default(),
             recv: RecvQueue::default(),
@@ -178,6 +189,12 @@ impl Call {
         shared.send_share().min(2 * under_way + INITIAL_WINDOW as usize)
     }
 
+    /// Bytes that go into one of its packets: what the path takes, less what protects them.
+    pub fn payload(&self, shared: &Shared) -> usize {
+        let room = shared.config.packet_payload;
+        self.seal.map_or(room, |level| level.payload(room))
+    }
+
     /// Packets that it may add to its send queue.
     pub fn send_packets_room(&self, shared: &Shared) -> usize {
         let (config, held) = (&shared.config, self.send.len());
@@ -190,7 +207,7 @@ impl Call {
         if self.completion.is_some() || self.send_closed || self.send.ended() {
             return 0;
         }
-        let payload = shared.config.packet_payload;
+        let payload = self.payload(shared);
         self.send_packets_room(shared) * payload + self.send.tail_room(payload)
     }
 
@@ -347,6 +364,7 @@ impl Call {
             local_addr,
             peer: self.addr,
             service: self.service,
+            identity: self.identity.clone(),
             conn: self.conn,
             epoch: self.epoch,
             cid: self.cid,

@@ -1,5 +1,6 @@
 //! Limits and times of an endpoint. Every table and queue has its bound here.
 
+use crate::security::{Credentials, Security};
 use std::time::Duration;
 
 /// Payload of a DATA packet on a 1,500-byte path: what OpenAFS sends outside jumbograms, so that a packet passed on stays one packet.
@@ -149,7 +150,7 @@ impl EndpointConfig {
 }
 
 /// A service to offer on a local address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceConfig {
     /// Service id.
     pub service: u16,
@@ -157,15 +158,17 @@ pub struct ServiceConfig {
     pub backlog: usize,
     /// Whether the place of a call is charged again as soon as its `Incoming` has been taken. Otherwise `charge` does.
     pub auto_charge: bool,
+    /// How callers prove who they are.
+    pub security: Security,
     /// Calls whose client asks for a service upgrade (user status 1) on a new connection go to this service instead, if it
     /// is offered on the same address: their packets name it, and so do later calls of the connection.
     pub upgrade_to: Option<u16>,
 }
 
 impl ServiceConfig {
-    /// A service with a backlog of 32 that recharges itself.
+    /// A service with a backlog of 32 that recharges itself, and whose callers prove nothing.
     pub fn new(service: u16) -> Self {
-        Self { service, backlog: 32, auto_charge: true, upgrade_to: None }
+        Self { service, backlog: 32, auto_charge: true, upgrade_to: None, security: Security::none() }
     }
 }
 
@@ -198,8 +201,8 @@ pub struct CallTimeouts {
     pub normal: Option<Duration>,
 }
 
-/// How a call begins, and how it may end early.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How a call begins, who makes it, and how it may end early.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallOptions {
     /// The call is over after so long, whatever happens. Counted from `begin`.
     pub hard_timeout: Option<Duration>,
@@ -220,6 +223,8 @@ pub struct CallOptions {
     pub tx_length: Option<u64>,
     /// The caller's number for the call, as `set_user` would set it.
     pub user: u64,
+    /// What proves who calls, and how much is protected. Calls with the same credentials share connections, others do not.
+    pub credentials: Option<Credentials>,
 }
 
 impl CallOptions {

@@ -1,6 +1,6 @@
 //! A connection: four channels, each with a call or the memory of its last one.
 
-use crate::security::Security;
+use crate::security::{ConnSecurity, Place};
 use crate::slab::Recycle;
 use crate::timer::Timer;
 use crate::upgrade;
@@ -62,7 +62,7 @@ pub struct Conn {
     pub asks_upgrade: bool,
     /// For one call alone.
     pub exclusive: bool,
-    pub security: Security,
+    pub security: ConnSecurity,
     /// Serial of the last packet sent.
     pub serial: u32,
     pub channels: [Channel; 4],
@@ -90,7 +90,7 @@ impl Default for Conn {
             asked_service: 0,
             asks_upgrade: false,
             exclusive: false,
-            security: Security::default(),
+            security: ConnSecurity::default(),
             serial: 0,
             channels: [Channel::default(); 4],
             bundle: None,
@@ -135,6 +135,11 @@ impl Conn {
         self.channels.iter().any(Channel::owes)
     }
 
+    /// Where a RESPONSE on it belongs.
+    pub fn place(&self) -> Place {
+        Place { epoch: self.epoch, cid: self.cid, calls: self.channels.map(|channel| channel.number) }
+    }
+
     /// The key under which it is found.
     pub fn key(&self) -> ConnKey {
         ConnKey::new(self.role, self.local, self.addr, self.epoch, self.cid)
@@ -151,6 +156,7 @@ impl Conn {
             cid: self.cid.0,
             service: self.service,
             security: self.security.index(),
+            level: self.security.level(),
             serial: self.serial,
             error: None,
             call_numbers: self.channels.map(|channel| channel.number),

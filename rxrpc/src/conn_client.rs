@@ -3,7 +3,7 @@
 use crate::call::Call;
 use crate::conn::{Channel, Last};
 use crate::endpoint::Endpoint;
-use crate::security::Security;
+use crate::security::{ConnSecurity, Credentials};
 use crate::shared::Keyed;
 use crate::slab::Recycle;
 use crate::upgrade::Upgrade;
@@ -25,6 +25,7 @@ pub struct Bundle {
     pub peer: PeerId,
     pub conns: Vec<ConnId>,
     pub conns_max: usize,
+    pub credentials: Option<Credentials>,
     /// Places without a call. The one freed last is taken first: its final ACK is then never sent.
     pub free: Vec<(ConnId, usize)>,
     pub waiting: VecDeque<CallId>,
@@ -33,12 +34,13 @@ pub struct Bundle {
     pub upgrade: Upgrade,
 }
 
-/// What makes calls share connections; the last of it says whether a service upgrade is asked for.
-pub type BundleKey = (LocalId, Target, bool);
+/// What makes calls share connections: where they go, whether a service upgrade is asked for, and whose they are (the address of
+/// credentials that the bundle holds).
+pub type BundleKey = (LocalId, Target, bool, Option<usize>);
 
 impl Recycle for Bundle {
     fn recycle(&mut self) {
-        self.key = None;
+        (self.key, self.credentials) = (None, None);
         self.conns.clear();
         self.free.clear();
         self.waiting.clear();
@@ -54,7 +56,7 @@ impl Endpoint {
         target: Target,
         options: &CallOptions,
     ) -> Result<BundleId, BeginError> {
-        let key = (local, target, options.upgrade);
+        let key = (local, target, options.upgrade, options.credentials.as_ref().map(Credentials::address));
         if let Some(&id) = self.bundle_index.get(&key)
             && !options.exclusive
         {
@@ -70,6 +72,7 @@ impl Endpoint {
         let (id, bundle) = self.bundles.insert().expect("not full");
         let conns_max = options.bundle_conns_max.unwrap_or(self.shared.config.bundle_conns_max);
         (bundle.key, bundle.peer, bundle.conns_max) = (Some(key), peer, conns_max.max(1));
+        bundle.credentials = options.credentials.clone();
         bundle.upgrade = if options.upgrade { Upgrade::Asking } else { Upgrade::No };
         bundle.exclusive = options.exclusive;
         if bundle.exclusive {
@@ -103,8 +106,9 @@ impl Endpoint {
 
     fn new_client_conn(&mut self, now: Instant, bundle_id: BundleId) -> Option<ConnId> {
         let bundle = self.bundles.get(bundle_id)?;
-        let ((local, target, _), peer) = (bundle.key?, bundle.peer);
+        let ((local, target, ..), peer) = (bundle.key?, bundle.peer);
         let (upgrade, exclusive) = (bundle.upgrade, bundle.exclusive);
+        let credentials = bundle.credentials.clone();
         let cid = self.next_cid(local, target.peer);
         let (id, conn) = self.conns.insert()?;
         conn.id = id;
@@ -113,7 +117,8 @@ impl Endpoint {
         (conn.epoch, conn.cid, conn.exclusive) = (self.epoch, cid, exclusive);
         conn.service = if let Upgrade::To(service) = upgrade { service } else { target.service };
         (conn.asked_service, conn.asks_upgrade) = (conn.service, upgrade == Upgrade::Asking);
-        (conn.security, conn.bundle, conn.used) = (Security::default(), Some(bundle_id), now);
+        conn.security = ConnSecurity::for_client(credentials.as_ref(), self.epoch, cid);
+        (conn.bundle, conn.used) = (Some(bundle_id), now);
         let key = conn.key();
         self.bundles.get_mut(bundle_id)?.conns.push(id);
         self.register_conn(id, key);

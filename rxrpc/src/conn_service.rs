@@ -2,12 +2,14 @@
 
 use crate::call::{Call, INITIAL_WINDOW};
 use crate::conn::{Channel, Conn, ConnKey, Last};
+use crate::conn_client::CHANNELS;
 use crate::endpoint::Endpoint;
 use crate::error::code;
-use crate::security::Security;
+use crate::security::ConnSecurity;
 use crate::wire::{Abort, Header, PacketType};
 use crate::{CallId, Completion, ConnId, Event, LocalId, Role, RxDrop};
 use pmd::{Instant, Pool};
+use std::hash::BuildHasher;
 use std::net::SocketAddr;
 
 impl Endpoint {
@@ -29,7 +31,14 @@ impl Endpoint {
             return Err(RxDrop::NoService);
         };
         let charged = service.charged > 0;
-        let Some(security) = Security::new(header.security_index) else {
+        let nonces = &mut self.nonces;
+        let nonce = || {
+            nonces.1 += 1;
+            nonces.0.hash_one(nonces.1) as u32
+        };
+        let Some(security) =
+            ConnSecurity::for_service(header.security_index, &service.config.security, nonce)
+        else {
             self.stray_abort(now, pool, local_id, peer, header);
             return Err(RxDrop::UnknownSecurity);
         };
@@ -68,6 +77,9 @@ impl Endpoint {
         let key = ConnKey::new(Role::Service, local_id, peer, header.epoch, header.cid);
         self.register_conn(id, key);
         self.shared.stats.service_conns += 1;
+        if self.conns.get(id).is_some_and(|conn| conn.security.owes()) {
+            self.schedule_conn(id);
+        }
         Ok(id)
     }
 
@@ -125,6 +137,9 @@ impl Endpoint {
             return Err(RxDrop::NoCall);
         }
         self.may_begin(header)?;
+        if matches!(&conn.security, ConnSecurity::Rxkad(rxkad) if rxkad.is_refused()) {
+            return Err(RxDrop::NoConnection);
+        }
         let (local, addr, service) = (conn.local, conn.addr, conn.service);
         self.may_take(now, pool, local, addr, service, header)?;
         if let Some(call) = call {
@@ -182,32 +197,96 @@ impl Endpoint {
         call.ack.edge = INITIAL_WINDOW.min(self.shared.config.receive_window);
         if let Some(service) = self.locals.get_mut(conn.local).and_then(|local| local.service(conn.service)) {
             service.charged -= 1;
+            call.holds_charge = true;
         }
         // Whatever becomes of this packet, the call will not wait for its peer for ever.
         call.rearm(&mut self.shared);
         self.shared.stats.calls_accepted += 1;
         if conn.security.secured() {
-            announce(call, &mut self.shared);
+            announce(call, &conn.security, &mut self.shared);
         }
         id
     }
 
-    /// A client says who it is. With the proof complete, whoever listens is told of the calls that came in meanwhile.
-    pub(crate) fn input_response(&mut self, conn_id: ConnId, response: &[u8]) -> Result<(), RxDrop> {
-        let conn = self.conns.get_mut(conn_id).ok_or(RxDrop::NoConnection)?;
-        if conn.role != Role::Service || conn.security.secured() {
-            return Err(RxDrop::Unexpected);
+    /// A client says who it is. With the proof complete, what came in meanwhile is opened, and whoever listens is told of it.
+    pub(crate) fn secure_conn(&mut self, now: Instant, id: ConnId, response: &[u8]) -> Result<(), RxDrop> {
+        let unix = self.unix_origin.map(|origin| (origin + (now - Instant::ZERO)).as_secs());
+        let conn = self.conns.get_mut(id).ok_or(RxDrop::NoConnection)?;
+        #[cfg(test)]
+        if let Some(gate) = conn.security.gate().filter(|gate| !gate.secured()) {
+            gate.respond();
+            self.announce_conn(now, id);
+            return Ok(());
         }
-        conn.security.respond(response)?;
-        if conn.security.secured() {
-            self.unsecured -= 1;
-            for id in conn.channels.map(|channel| channel.call).into_iter().flatten() {
-                if let Some(call) = self.calls.get_mut(id) {
-                    announce(call, &mut self.shared);
+        let place = conn.place();
+        let judgement = match conn.security.rxkad() {
+            Some(rxkad) => rxkad.respond(response, &place, unix),
+            None => return Err(RxDrop::ResponseUnasked),
+        };
+        match judgement {
+            Ok(calls) => {
+                for (channel, number) in conn.channels.iter_mut().zip(calls) {
+                    // The call with that number may be on its way; those before it are over.
+                    if channel.call.is_none() {
+                        channel.number = channel.number.max(number.saturating_sub(1));
+                    }
                 }
+                self.announce_conn(now, id);
+                Ok(())
+            }
+            Err(refused) => {
+                if let Some(code) = refused.code {
+                    self.end_conn(now, id, Completion::LocalAbort(code));
+                }
+                Err(refused.reason)
             }
         }
-        Ok(())
+    }
+
+    /// A connection is secured from here on.
+    fn announce_conn(&mut self, now: Instant, id: ConnId) {
+        self.unsecured -= 1;
+        let Some(conn) = self.conns.get(id) else { return };
+        let mut broken = [None; CHANNELS];
+        for (channel, broken) in conn.channels.iter().zip(&mut broken) {
+            let Some(call) = channel.call.and_then(|call| self.calls.get_mut(call)) else { continue };
+            match open_held(call, conn) {
+                Ok(()) => announce(call, &conn.security, &mut self.shared),
+                Err(code) => *broken = Some((call.id, code)),
+            }
+        }
+        for (call, code) in broken.into_iter().flatten() {
+            self.finish(now, call, Completion::LocalAbort(code));
+        }
+    }
+
+    /// Another CHALLENGE falls due, or the client has had time enough. Then it is let go without a word: it may be nobody, and
+    /// whose address that is has heard enough from us.
+    pub(crate) fn expire_challenge(&mut self, now: Instant, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let Some(challenge) = conn.security.rxkad().and_then(|rxkad| rxkad.challenge_mut()) else { return };
+        if !challenge.is_over(now) {
+            challenge.expire(now);
+            if challenge.deadline().is_none() {
+                self.schedule_conn(id);
+            }
+            return;
+        }
+        for call in conn.channels.map(|channel| channel.call).into_iter().flatten() {
+            self.give_up(now, call);
+        }
+        self.remove_conn(id);
+    }
+
+    /// A client sends on a connection that it has not proved anything on: it may not have heard the CHALLENGE.
+    pub(crate) fn repeat_challenge(&mut self, now: Instant, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if let Some(challenge) = conn.security.rxkad().and_then(|rxkad| rxkad.challenge_mut()) {
+            challenge.repeat(now);
+            if conn.security.owes() {
+                self.schedule_conn(id);
+            }
+        }
     }
 
     /// A packet for the channel's last call, which has ended: DATA and pings are answered from memory, nothing else is.
@@ -273,10 +352,24 @@ impl Endpoint {
     }
 }
 
+/// Opens what a call received before the key to it was there. The error is an abort code.
+fn open_held(call: &mut Call, conn: &Conn) -> Result<(), i32> {
+    let header = Header {
+        epoch: conn.epoch,
+        cid: conn.cid.with_channel(call.channel),
+        call: call.number,
+        ..Header::new(PacketType::Data)
+    };
+    call.recv
+        .open_all(|seq, checksum, data| conn.security.open_held(&Header { seq, checksum, ..header }, data))
+}
+
 /// Tells the user of a call: once, and once its connection is secured.
-fn announce(call: &mut Call, shared: &mut crate::shared::Shared) {
+fn announce(call: &mut Call, security: &ConnSecurity, shared: &mut crate::shared::Shared) {
     debug_assert!(!call.announced);
     call.announced = true;
+    call.holds_charge = false;
+    (call.seal, call.identity) = (security.level(), security.identity().cloned());
     let (id, local, service, peer) = (call.id, call.local, call.service, call.addr);
     shared.events.push_back(Event::Incoming { call: id, local, service, peer });
     if call.recv.ready() > 0 {
@@ -349,7 +442,7 @@ mod tests {
         assert_eq!(server.told(), (0, 0), "not secured");
         server.input(PacketType::Response, GATE, 1, 0).unwrap();
         assert_eq!(server.told(), (2, 2));
-        assert_eq!(server.input(PacketType::Response, GATE, 1, 0), Err(RxDrop::Unexpected));
+        assert_eq!(server.input(PacketType::Response, GATE, 1, 0), Err(RxDrop::ResponseUnasked));
         assert_eq!(server.told(), (0, 0), "once");
         // A later call of the connection is announced as it comes.
         server.input(PacketType::Data, GATE, 1, 2).unwrap();

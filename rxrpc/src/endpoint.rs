@@ -12,6 +12,7 @@ use crate::finish::event_call;
 use crate::local::Local;
 use crate::peer::Peer;
 use crate::probe::Question;
+use crate::security::{Credentials, Identity};
 use crate::shared::{Keyed, Shared};
 use crate::slab::Slab;
 use crate::wire::debug::DebugRequest;
@@ -22,6 +23,8 @@ use crate::{
 };
 use pmd::{Instant, Mbuf, Pool};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The protocol core. See the module's head.
 pub struct Endpoint {
@@ -40,6 +43,10 @@ pub struct Endpoint {
     pub(crate) next_cid: u32,
     /// Connections whose client has not proved who it is.
     pub(crate) unsecured: usize,
+    /// What CHALLENGEs are made from, and how many there were: nobody can foretell the next.
+    pub(crate) nonces: (KeyedHash, u64),
+    /// The Unix time at the clock's origin.
+    pub(crate) unix_origin: Option<Duration>,
     /// Where the search for an unused connection goes on.
     pub(crate) reclaim_at: usize,
     pub(crate) stray_tokens: u64,
@@ -70,6 +77,8 @@ impl Endpoint {
             epoch: random.u32(1..1 << 31),
             next_cid: random.u32(..) << 2,
             unsecured: 0,
+            nonces: (KeyedHash(random.u64(..), random.u64(..)), 0),
+            unix_origin: None,
             reclaim_at: 0,
             stray_tokens: u64::from(config.stray_replies_per_second),
             stray_at: Instant::default(),
@@ -78,6 +87,11 @@ impl Endpoint {
             question_number: random.u32(..) >> 8,
             shared,
         }
+    }
+
+    /// Says what time of day it is, as time since 1970: what tickets are judged by. Without it, tickets that end are refused.
+    pub fn set_unix_time(&mut self, now: Instant, unix: Duration) {
+        self.unix_origin = Some(unix.saturating_sub(now.saturating_duration_since(Instant::ZERO)));
     }
 
     /// The configuration, brought into the range that the protocol allows.
@@ -303,6 +317,7 @@ impl Endpoint {
         (call.local, call.addr, call.service, call.bundle) =
             (local, target.peer, target.service, Some(bundle));
         call.ack.edge = INITIAL_WINDOW.min(self.shared.config.receive_window);
+        call.seal = options.credentials.as_ref().map(Credentials::level);
         call.tx_left = options.tx_length;
         call.deadlines.began = now;
         call.set_timeouts(now, &options.timeouts(), &mut self.shared);
@@ -330,6 +345,11 @@ impl Endpoint {
     /// How the call ended, once it has.
     pub fn completion(&self, call: CallId) -> Option<Completion> {
         self.calls.get(call)?.completion
+    }
+
+    /// Who made a call that came in, where the service asks for proof; from `Incoming` on.
+    pub fn identity(&self, call: CallId) -> Option<&Arc<Identity>> {
+        self.calls.get(call)?.identity.as_ref()
     }
 
     /// The service that a call goes to. A client that asks for an upgrade learns it with the server's first answer.

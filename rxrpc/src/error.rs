@@ -24,7 +24,7 @@ pub mod code {
     /// The server is starting.
     pub const RESTARTING: i32 = -100;
 
-    /// The code's name, for the codes above.
+    /// The code's name, for the codes above and those of rxkad.
     pub fn name(code: i32) -> Option<&'static str> {
         Some(match code {
             CALL_DEAD => "RX_CALL_DEAD",
@@ -36,7 +36,7 @@ pub mod code {
             ADDRINUSE => "RX_ADDRINUSE",
             MSGSIZE => "RX_MSGSIZE",
             RESTARTING => "RX_RESTARTING",
-            _ => return None,
+            _ => return crate::security::rxkad_code::name(code),
         })
     }
 }
@@ -301,8 +301,22 @@ drops! {
     OldAck = "rx_old_ack",
     /// An ACK for packets that were never sent.
     BadAck = "rx_bad_ack",
-    /// A challenge or response that nobody waited for, and the reserved types.
+    /// A packet type that means nothing where it came, and the reserved types.
     Unexpected = "rx_unexpected",
+    /// A CHALLENGE that is too short or of an unknown version.
+    BadChallenge = "rx_bad_challenge",
+    /// A RESPONSE on a connection that asked for none, or was answered already.
+    ResponseUnasked = "rx_response_unasked",
+    /// A RESPONSE that ends too early, or has no ticket worth the name.
+    ResponseShort = "rx_response_short",
+    /// A RESPONSE or ticket longer than any that is looked at.
+    ResponseLong = "rx_response_long",
+    /// A RESPONSE to another CHALLENGE, or of another connection; its connection is aborted.
+    ResponseReplayed = "rx_response_replayed",
+    /// A RESPONSE whose ticket or proof is not good; its connection is aborted.
+    ResponseRefused = "rx_response_refused",
+    /// DATA whose protection does not hold; its call is aborted.
+    BadSeal = "rx_bad_seal",
     /// A request for information whose answer found no room to wait.
     NoReplyRoom = "rx_no_reply_room",
 }

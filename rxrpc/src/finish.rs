@@ -6,6 +6,7 @@
 use crate::conn::{Conn, Last};
 use crate::endpoint::Endpoint;
 use crate::error::code;
+use crate::security::Challenge;
 use crate::shared::Work;
 use crate::timer::TimerKey;
 use crate::wire::AckReason;
@@ -40,6 +41,12 @@ impl Endpoint {
         };
         let (conn, channel, bundle, announced) =
             (call.conn.take(), call.channel, call.bundle, call.announced);
+        if std::mem::take(&mut call.holds_charge) {
+            let offered = self.locals.get_mut(call.local).and_then(|local| local.service(call.service));
+            if let Some(service) = offered {
+                service.charged = (service.charged + 1).min(service.config.backlog);
+            }
+        }
         if announced {
             shared.events.push_back(Event::Complete { call: id, completion });
         }
@@ -226,8 +233,11 @@ impl Endpoint {
 
     /// Wakes a connection: final ACKs that are due, and its end if nobody used it for long.
     pub(crate) fn expire_conn(&mut self, now: Instant, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.wake_at = None;
+        }
+        self.expire_challenge(now, id);
         let Some(conn) = self.conns.get_mut(id) else { return };
-        conn.wake_at = None;
         let mut owes = false;
         for channel in &mut conn.channels {
             if channel.final_ack.is_some_and(|at| at <= now) {
@@ -274,10 +284,13 @@ fn idle_limit(conn: &Conn, config: &EndpointConfig) -> Duration {
 }
 
 /// Makes sure that a connection is woken in time; early does no harm.
-fn arm_conn(conn: &mut Conn, shared: &mut crate::shared::Shared) {
+pub(crate) fn arm_conn(conn: &mut Conn, shared: &mut crate::shared::Shared) {
     // One in use looks again later: it need not be told when its calls end.
     let mut next = conn.used + idle_limit(conn, &shared.config);
     for at in conn.channels.iter().filter_map(|channel| channel.final_ack) {
+        next = next.min(at);
+    }
+    if let Some(at) = conn.security.challenge().and_then(Challenge::deadline) {
         next = next.min(at);
     }
     if conn.wake_at.is_none_or(|at| next < at) {

@@ -4,6 +4,7 @@
 //! endpoint wants sent goes out through the stack.
 
 use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
 
 use arrayvec::ArrayVec;
 use engine::{BURST, Cx, Datagram, Handler, Instant, Mbuf, Outcome, REFUSALS_MAX, Socket};
@@ -73,7 +74,12 @@ pub struct RxHandler<A: App> {
     /// The last turn left events over: the next must not wait.
     events_left: bool,
     staged: ArrayVec<(SocketAddr, SocketAddr, Mbuf), BURST>,
+    /// When the endpoint is told the time of day next.
+    tell_time: Instant,
 }
+
+/// The time of day is looked at so often: the system may set it anew.
+const TIME_FRESH: Duration = Duration::from_secs(10);
 
 impl<A: App> RxHandler<A> {
     const NAMES: [&'static str; REFUSALS_MAX] = refusals(A::REFUSALS);
@@ -87,6 +93,7 @@ impl<A: App> RxHandler<A> {
             app,
             events_left: false,
             staged: ArrayVec::new(),
+            tell_time: Instant::ZERO,
         }
     }
 
@@ -227,6 +234,11 @@ impl<A: App> Handler for RxHandler<A> {
     }
 
     fn expire(&mut self, cx: &mut Cx<'_>) {
+        if cx.now >= self.tell_time {
+            self.tell_time = cx.now + TIME_FRESH;
+            let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            self.endpoint.set_unix_time(cx.now, unix);
+        }
         self.endpoint.expire(cx.now);
         self.events(cx);
         self.with(cx, |app, rx| app.expire(rx));

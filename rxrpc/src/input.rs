@@ -4,6 +4,7 @@ use crate::conn::ConnKey;
 use crate::endpoint::Endpoint;
 use crate::error::code;
 use crate::input_data::take_apart;
+use crate::security::RESPONSE_MAX;
 use crate::wire::{Abort, Flags, HEADER_LEN, Header, PacketType};
 use crate::{CallId, Completion, ConnId, LocalId, NetError, Role, RxDrop};
 use pmd::{Instant, Mbuf, Pool};
@@ -61,7 +62,7 @@ impl Endpoint {
         };
         self.check_conn(conn_id, header, payload.len())?;
         if header.call == 0 {
-            return self.input_conn_level(now, conn_id, header, payload);
+            return self.input_conn_level(now, pool, conn_id, header, payload);
         }
         let call_id = match role {
             Role::Service => self.service_call(now, pool, conn_id, header)?,
@@ -124,27 +125,55 @@ impl Endpoint {
     fn input_conn_level(
         &mut self,
         now: Instant,
+        pool: &mut Pool,
         id: ConnId,
         header: &Header,
-        payload: Mbuf,
+        mut payload: Mbuf,
     ) -> Result<(), RxDrop> {
+        if header.packet_type == PacketType::Response {
+            return if header.from_client() {
+                self.input_response(now, id, &payload)
+            } else {
+                Err(RxDrop::Unexpected)
+            };
+        }
+        payload.pull_up(payload.len().min(CONTROL_LEN), pool);
+        let body = &payload.data()[HEADER_LEN..];
         match header.packet_type {
             PacketType::Abort => {
-                let abort =
-                    Abort::parse(header, &payload.data()[HEADER_LEN..]).map_err(|_| RxDrop::BadPacket)?;
+                let abort = Abort::parse(header, body).map_err(|_| RxDrop::BadPacket)?;
                 self.end_conn(now, id, Completion::RemoteAbort(abort.code));
                 Ok(())
             }
-            // The server wants to know who we are, and we have no way to tell: better an end than a hang.
-            PacketType::Challenge if !header.from_client() => {
-                self.end_conn(now, id, Completion::LocalAbort(code::PROTOCOL_ERROR));
-                Ok(())
-            }
-            PacketType::Response if header.from_client() => {
-                self.input_response(id, &payload.data()[HEADER_LEN..])
-            }
+            PacketType::Challenge if !header.from_client() => self.input_challenge(now, id, body),
             _ => Err(RxDrop::Unexpected),
         }
+    }
+
+    /// The server wants to know who we are.
+    fn input_challenge(&mut self, now: Instant, id: ConnId, body: &[u8]) -> Result<(), RxDrop> {
+        let conn = self.conns.get_mut(id).ok_or(RxDrop::NoConnection)?;
+        let ends = match conn.security.rxkad() {
+            Some(rxkad) => rxkad.challenged(body)?,
+            // We have no way to tell: better an end than a hang.
+            None => Some(code::PROTOCOL_ERROR),
+        };
+        match ends {
+            Some(code) => self.end_conn(now, id, Completion::LocalAbort(code)),
+            None => self.schedule_conn(id),
+        }
+        Ok(())
+    }
+
+    /// A client says who it is. What is judged is a copy: its length is known by then.
+    fn input_response(&mut self, now: Instant, id: ConnId, packet: &Mbuf) -> Result<(), RxDrop> {
+        let len = packet.len() - HEADER_LEN;
+        if len > RESPONSE_MAX {
+            return Err(RxDrop::ResponseLong);
+        }
+        let mut body = [0; RESPONSE_MAX];
+        packet.copy_to(HEADER_LEN, &mut body[..len]);
+        self.secure_conn(now, id, &body[..len])
     }
 
     /// The call that a server's packet belongs to.

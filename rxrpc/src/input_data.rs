@@ -4,6 +4,7 @@ use crate::ack::Need;
 use crate::call::Call;
 use crate::endpoint::Endpoint;
 use crate::recv_queue::Arrival;
+use crate::security::{ConnSecurity, NotOpened};
 use crate::shared::Shared;
 use crate::wire::{Flags, HEADER_LEN, Header, JUMBO_HEADER_LEN, PacketType, SubPacket, SubPackets, split};
 use crate::{CallId, Completion, ConnId, Role, RxDrop};
@@ -20,6 +21,8 @@ struct Haul {
     serial: u32,
     /// Why the last packet that was not taken was not.
     refused: Option<RxDrop>,
+    /// A packet's protection does not hold: the call ends with this abort code.
+    broken: Option<i32>,
 }
 
 impl Endpoint {
@@ -32,10 +35,10 @@ impl Endpoint {
         conn_id: ConnId,
         call_id: CallId,
         header: &Header,
-        mut data: Mbuf,
+        data: Mbuf,
         parts: Option<SubPackets>,
     ) -> Result<(), RxDrop> {
-        let conn = self.conns.get_mut(conn_id).ok_or(RxDrop::NoConnection)?;
+        let conn = self.conns.get(conn_id).ok_or(RxDrop::NoConnection)?;
         let call = self.calls.get_mut(call_id).ok_or(RxDrop::NoCall)?;
         if header.seq == 0 {
             return Err(RxDrop::BadSequence);
@@ -46,15 +49,18 @@ impl Endpoint {
             return Err(RxDrop::Duplicate);
         }
         let shared = &mut self.shared;
-        let mut haul =
-            Haul { taken: 0, readable: false, need: Need::Later, serial: header.serial, refused: None };
+        let mut haul = Haul {
+            taken: 0,
+            readable: false,
+            need: Need::Later,
+            serial: header.serial,
+            refused: None,
+            broken: None,
+        };
+        let mut taker = Taker { haul: &mut haul, call, shared, pool, header, security: &conn.security };
         if let Some(parts) = parts {
-            haul_parts(&mut haul, call, shared, pool, &parts, data);
+            taker.take_parts(&parts, data);
         } else {
-            if let Err(code) = conn.security.open(header, &mut data) {
-                self.end_conn(now, conn_id, Completion::LocalAbort(code));
-                return Ok(());
-            }
             let packet = SubPacket {
                 seq: header.seq,
                 serial: header.serial,
@@ -63,7 +69,14 @@ impl Endpoint {
                 offset: 0,
                 len: 0,
             };
-            haul.add(call, shared, &packet, data);
+            taker.take(&packet, data);
+        }
+        if !conn.security.secured() {
+            self.repeat_challenge(now, conn_id);
+        }
+        if let Some(code) = haul.broken {
+            self.finish(now, call_id, Completion::LocalAbort(code));
+            return Err(RxDrop::BadSeal);
         }
         self.stow(now, conn_id, call_id, haul)
     }
@@ -119,8 +132,7 @@ impl Haul {
             return;
         }
         let segments = data.segment_count();
-        let last = packet.flags.contains(Flags::LAST);
-        let arrival = call.recv.insert(packet.seq, &mut Some(data), last, shared.config.receive_window);
+        let arrival = call.recv.insert(packet, &mut Some(data), shared.config.receive_window);
         match arrival {
             Arrival::InOrder | Arrival::OutOfOrder => {
                 self.taken += 1;
@@ -163,26 +175,59 @@ pub fn take_apart(header: &Header, packet: &Mbuf) -> Result<SubPackets, RxDrop> 
     split(header, packet.len() - HEADER_LEN, read).map_err(|_| RxDrop::BadJumbo)
 }
 
-/// Takes the parts of a jumbogram into the call.
-fn haul_parts(
-    haul: &mut Haul,
-    call: &mut Call,
-    shared: &mut Shared,
-    pool: &mut Pool,
-    parts: &SubPackets,
-    mut data: Mbuf,
-) {
-    shared.stats.jumbograms += 1;
-    shared.stats.received[PacketType::Data as usize] += parts.len() as u64 - 1;
-    for part in parts {
-        if !part.flags.contains(Flags::JUMBO) {
-            return haul.add(call, shared, part, data);
+/// What it takes to take the packets of a datagram into a call.
+struct Taker<'a> {
+    haul: &'a mut Haul,
+    call: &'a mut Call,
+    shared: &'a mut Shared,
+    pool: &'a mut Pool,
+    /// The datagram's.
+    header: &'a Header,
+    security: &'a ConnSecurity,
+}
+
+impl Taker<'_> {
+    /// Takes one packet. On a connection that is not secured yet it is kept as it is: the key to it comes with the RESPONSE.
+    fn take(&mut self, packet: &SubPacket, mut data: Mbuf) {
+        if self.security.secured() {
+            let header = Header { seq: packet.seq, checksum: packet.checksum, ..*self.header };
+            match self.security.open(&header, &mut data, self.pool) {
+                Ok(()) => {}
+                Err(NotOpened::Abort(code)) => {
+                    self.haul.broken = Some(code);
+                    return;
+                }
+                Err(NotOpened::NoBuffers) => {
+                    self.haul.refused = Some(RxDrop::NoBuffers);
+                    return;
+                }
+            }
         }
-        let Ok(front) = data.split_to(part.len, pool) else {
-            haul.refused = Some(RxDrop::NoBuffers);
+        // It is opened where it lies: in one buffer, then.
+        if !self.security.secured() && !data.pull_up(data.len(), self.pool) {
+            self.haul.refused = Some(RxDrop::NoBuffers);
             return;
-        };
-        data.advance(JUMBO_HEADER_LEN);
-        haul.add(call, shared, part, front);
+        }
+        self.haul.add(self.call, self.shared, packet, data);
+    }
+
+    /// Takes the parts of a jumbogram.
+    fn take_parts(&mut self, parts: &SubPackets, mut data: Mbuf) {
+        self.shared.stats.jumbograms += 1;
+        self.shared.stats.received[PacketType::Data as usize] += parts.len() as u64 - 1;
+        for part in parts {
+            if self.haul.broken.is_some() {
+                return;
+            }
+            if !part.flags.contains(Flags::JUMBO) {
+                return self.take(part, data);
+            }
+            let Ok(front) = data.split_to(part.len, self.pool) else {
+                self.haul.refused = Some(RxDrop::NoBuffers);
+                return;
+            };
+            data.advance(JUMBO_HEADER_LEN);
+            self.take(part, front);
+        }
     }
 }

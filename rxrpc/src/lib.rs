@@ -60,7 +60,7 @@ mod peer;
 mod probe;
 mod recv_queue;
 mod rtt;
-mod security;
+pub mod security;
 mod send_queue;
 mod shared;
 mod slab;
@@ -85,9 +85,8 @@ pub use error::{
 pub use event::Event;
 pub use handler::{EVENTS_PER_TURN, Look, RxCommand, RxHandler};
 pub use id::{BundleId, CallId, ConnId, LocalId, PeerId};
-pub use socket::{
-    Call, Client, RxEngine, RxExt, RxSocket, Security, Service, ServiceId, SocketApp, SocketConfig,
-};
+pub use security::{Credentials, Identity, Level, Security, ServerKeys, Token};
+pub use socket::{Call, Client, RxEngine, RxExt, RxSocket, Service, ServiceId, SocketApp, SocketConfig};
 pub use stats::{PACKET_TYPES, RxStats};
 pub use transfer::Recv;
 pub use viewer::{Page, RxViewer, SharedCall, ViewError};

@@ -61,7 +61,8 @@ impl Local {
     }
 
     pub fn view(&self, id: LocalId) -> LocalView {
-        let services = self.services.iter().map(|service| (service.config, service.charged)).collect();
+        let services =
+            self.services.iter().map(|service| (service.config.clone(), service.charged)).collect();
         LocalView { id, addr: self.addr, conns: self.conns, services }
     }
 }
@@ -69,7 +70,7 @@ impl Local {
 impl Service {
     /// Charges `n` more accepts; none if they do not all fit.
     pub fn charge(&mut self, n: usize) -> Result<usize, ListenError> {
-        let ServiceConfig { backlog, .. } = self.config;
+        let backlog = self.config.backlog;
         if n > backlog.saturating_sub(self.charged) {
             return Err(ListenError::BacklogFull { charged: self.charged, wanted: n, backlog });
         }

@@ -8,6 +8,7 @@ use crate::call::Call;
 use crate::congestion::CongestionControl;
 use crate::conn::{Channel, Conn, Last};
 use crate::endpoint::Endpoint;
+use crate::finish::arm_conn;
 use crate::peer::Peer;
 use crate::shared::{Reply, Shared, Work};
 use crate::wire::{Abort, Ack, AckReason, AckTrailer, Flags, HEADER_LEN, Header, PacketType};
@@ -44,7 +45,7 @@ impl Endpoint {
         while let Some(work) = self.shared.work.pop_front() {
             let turn = match work {
                 Work::Call(id) => self.transmit_call(now, pool, send, id),
-                Work::Conn(id) => self.transmit_conn(pool, send, id),
+                Work::Conn(id) => self.transmit_conn(now, pool, send, id),
             };
             match turn {
                 Turn::Done => {}
@@ -77,11 +78,23 @@ impl Endpoint {
         turn
     }
 
-    /// Sends what channels owe for calls that have ended.
-    fn transmit_conn(&mut self, pool: &mut Pool, send: Send<'_>, id: ConnId) -> Turn {
+    /// Sends what the connection owes as such, then what its channels owe for calls that have ended.
+    fn transmit_conn(&mut self, now: Instant, pool: &mut Pool, send: Send<'_>, id: ConnId) -> Turn {
         let Some(conn) = self.conns.get_mut(id) else { return Turn::Done };
         let Some(local) = self.locals.get(conn.local) else { return Turn::Done };
-        let (from, closing) = (local.addr, local.closing);
+        // Nothing more can come of a connection whose client was refused: it goes as soon as that is said.
+        let refused = conn.security.rxkad().is_some_and(|rxkad| rxkad.is_refused());
+        let (from, closing) = (local.addr, local.closing || refused);
+        if conn.security.owes() {
+            let Some(packet) = proof(&mut self.shared, conn, now, pool) else {
+                self.shared.stats.no_buffer_on_send += 1;
+                return Turn::Stop;
+            };
+            arm_conn(conn, &mut self.shared);
+            if !send(conn.local, from, conn.addr, packet) {
+                return Turn::Stop;
+            }
+        }
         for index in 0..conn.channels.len() {
             while conn.channels[index].owes() {
                 let Some(packet) = answer(&mut self.shared, conn, index, pool) else {
@@ -147,7 +160,7 @@ impl Out<'_, '_> {
     /// Data, as far as the windows and the turn allow.
     fn data(&mut self) -> Result<Turn, Halt> {
         let mut left = self.shared.config.burst_packets;
-        let payload = self.shared.config.packet_payload;
+        let payload = self.call.payload(self.shared);
         if self.call.send_closed && !self.call.send.ended() {
             let Some(empty) = self.pool.alloc() else { return self.no_buffer() };
             self.call.send.push(empty);
@@ -222,9 +235,12 @@ impl Out<'_, '_> {
         if ask {
             header.flags = header.flags | Flags::REQUEST_ACK;
         }
-        let room = packet.append(HEADER_LEN + len).expect("a buffer holds a packet");
-        room[..HEADER_LEN].copy_from_slice(&header.to_bytes());
-        outgoing.data.copy_to(0, &mut room[HEADER_LEN..]);
+        let sealed = self.call.seal.map_or((0, len), |level| (level.header_len(), level.sealed_len(len)));
+        let room = packet.append(HEADER_LEN + sealed.1).expect("a buffer holds a packet");
+        let (head, body) = room.split_at_mut(HEADER_LEN);
+        outgoing.data.copy_to(0, &mut body[sealed.0..][..len]);
+        self.conn.security.seal(&mut header, body, len);
+        head.copy_from_slice(&header.to_bytes());
         if !self.call.send.begun() {
             self.call.deadlines.heard = self.now;
         }
@@ -340,6 +356,24 @@ fn answer(shared: &mut Shared, conn: &mut Conn, index: usize, pool: &mut Pool) -
         trailer,
     };
     Some(encode_ack(packet, &header, &ack))
+}
+
+/// The CHALLENGE or RESPONSE that a connection owes. `None`: no buffer.
+fn proof(shared: &mut Shared, conn: &mut Conn, now: Instant, pool: &mut Pool) -> Option<Mbuf> {
+    let mut packet = pool.alloc()?;
+    let kind = if conn.role == Role::Client { PacketType::Response } else { PacketType::Challenge };
+    let (place, header) = (conn.place(), conn.header(kind, 0, 0));
+    let rxkad = conn.security.rxkad()?;
+    if let Some(challenge) = rxkad.challenge_mut() {
+        packet = with_body(packet, &header, &challenge.send(now));
+    } else {
+        let (fixed, ticket) = rxkad.response(&place)?;
+        packet = with_body(packet, &header, &fixed);
+        packet.extend_from_slice(ticket, pool).ok()?;
+        rxkad.answered();
+    }
+    shared.stats.sent[kind as usize] += 1;
+    Some(packet)
 }
 
 /// A packet of a header and a body.

@@ -4,12 +4,15 @@
 //! being in order is as good as being read: it is hard-acknowledged, and the window shrinks by what is unread.
 
 use crate::slab::Recycle;
+use crate::wire::{Flags, SubPacket};
 use pmd::Mbuf;
 use std::collections::VecDeque;
 
 struct Held {
     data: Mbuf,
     last: bool,
+    /// The packet's checksum, for what is opened later.
+    checksum: u16,
 }
 
 /// What became of a packet.
@@ -102,7 +105,9 @@ impl RecvQueue {
     }
 
     /// Takes a packet in. `window`: packets that may be held, unread ones included. `data` is taken only if it is kept.
-    pub fn insert(&mut self, seq: u32, data: &mut Option<Mbuf>, last: bool, window: u32) -> Arrival {
+    pub fn insert(&mut self, packet: &SubPacket, data: &mut Option<Mbuf>, window: u32) -> Arrival {
+        let SubPacket { seq, checksum, .. } = *packet;
+        let last = packet.flags.contains(Flags::LAST);
         let ahead = seq.wrapping_sub(self.next());
         if ahead > u32::MAX / 2 {
             return Arrival::Duplicate;
@@ -117,7 +122,7 @@ impl RecvQueue {
         if self.hold.get(ahead as usize).is_some_and(Option::is_some) {
             return Arrival::Duplicate;
         }
-        let held = Held { data: data.take().expect("a packet to insert"), last };
+        let held = Held { data: data.take().expect("a packet to insert"), last, checksum };
         if last {
             self.last = Some(seq);
         }
@@ -163,7 +168,7 @@ impl RecvQueue {
 
     /// Takes the next packet out, and whether it was the last.
     pub fn pop(&mut self) -> Option<(Mbuf, bool)> {
-        let Held { data, last } = self.ready.pop_front()?;
+        let Held { data, last, .. } = self.ready.pop_front()?;
         self.ready_bytes -= data.len();
         Some((data, last))
     }
@@ -190,6 +195,24 @@ impl RecvQueue {
         }
         self.ready_bytes -= done;
         (done, freed, false)
+    }
+
+    /// Has every packet that is held opened, given its sequence number and checksum, before anything was read. Stops at the first
+    /// that does not open.
+    pub fn open_all<E>(
+        &mut self,
+        mut open: impl FnMut(u32, u16, &mut Mbuf) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let first = self.next().wrapping_sub(self.ready.len() as u32);
+        let (ready, hold) = (self.ready.iter_mut().map(Some), self.hold.iter_mut().map(Option::as_mut));
+        for (seq, held) in (first..).zip(ready.chain(hold)) {
+            if let Some(held) = held {
+                open(seq, held.checksum, &mut held.data)?;
+            }
+        }
+        self.ready_bytes = self.ready.iter().map(|held| held.data.len()).sum();
+        self.bytes = self.ready_bytes as u64;
+        Ok(())
     }
 
     /// Throws everything away. Returns the buffers freed.

@@ -36,7 +36,7 @@ impl Endpoint {
         let shared = &mut self.shared;
         begin_send(call, shared, bytes.len() as u64, more)?;
         let room = call.send_packets_room(shared);
-        let (taken, added) = call.send.push_bytes(bytes, shared.config.packet_payload, room, pool);
+        let (taken, added) = call.send.push_bytes(bytes, call.payload(shared), room, pool);
         shared.queued += added;
         let all = count_down(call, taken);
         if taken < bytes.len() {
@@ -60,7 +60,7 @@ impl Endpoint {
         let call = self.calls.get_mut(call).ok_or(CallError::Unknown(call))?;
         let shared = &mut self.shared;
         begin_send(call, shared, data.len() as u64, more)?;
-        let payload = shared.config.packet_payload;
+        let payload = call.payload(shared);
         let len = data.len();
         let mut left = None;
         while !data.is_empty() {

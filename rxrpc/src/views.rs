@@ -1,10 +1,12 @@
 //! What people see of an endpoint's objects: plain values, made when somebody looks.
 
 use crate::peer::Peer;
+use crate::security::{Identity, Level};
 use crate::socket::SocketCallView;
 use crate::{CallId, Completion, ConnId, Endpoint, LocalId, PeerId, RxStats, ServiceConfig};
 use pmd::Instant;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Which side of a call or connection we are.
@@ -66,6 +68,8 @@ pub struct CallView {
     pub peer: SocketAddr,
     /// Service id.
     pub service: u16,
+    /// Service, with a class that asks for it: who called.
+    pub identity: Option<Arc<Identity>>,
     /// Its connection, while it has one.
     pub conn: Option<ConnId>,
     /// Epoch of the connection; 0 before it has one.
@@ -146,6 +150,8 @@ pub struct ConnView {
     pub service: u16,
     /// Security index.
     pub security: u8,
+    /// How much rxkad protects; `None`: another class, or the client has not proved who it is.
+    pub level: Option<Level>,
     /// Serial of the last packet sent.
     pub serial: u32,
     /// The code of a connection abort, once there was one.

@@ -107,7 +107,7 @@ fn a_response_without_a_challenge_is_ignored() {
     t.data(1, 1, LAST, b"x").unwrap();
     let call = t.incoming();
     let header = t.header(PacketType::Response, 0, 0);
-    assert_eq!(t.input(&header, &[0; 300]), Err(RxDrop::Unexpected));
+    assert_eq!(t.input(&header, &[0; 300]), Err(RxDrop::ResponseUnasked));
     assert_eq!(t.node.rx.completion(call), None);
 }
 

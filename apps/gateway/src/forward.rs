@@ -223,7 +223,7 @@ impl Forwarder {
     ) {
         let address = self.shared.backends.address(backend);
         let index = self.pairs.vacant();
-        let options = CallOptions { user: Pairs::user(index, Side::Backend), ..self.options[pool] };
+        let options = CallOptions { user: Pairs::user(index, Side::Backend), ..self.options[pool].clone() };
         let Ok(call) = io.endpoint.begin(io.now, source, Target::new(address, service), options) else {
             // Nothing was sent yet: a limit of the endpoint's.
             self.figures().refused_limit.add(1);

@@ -1,50 +1,156 @@
 //! The security of connections: which classes are spoken, and what each does to packets.
 //!
-//! A connection owns one [`Security`]. The protocol core asks it whether the connection is secured (before that nobody
-//! hears of its calls), lets it open what arrives and seal what leaves. Deliberately absent so far: every class but
-//! none.
+//! A service says with [`Security`] how its callers prove who they are; a client's calls carry [`Credentials`]. A connection owns one
+//! [`ConnSecurity`]. The protocol core asks it whether the connection is secured (before that nobody hears of its calls), has it seal
+//! what leaves and open what arrives.
+//!
+//! A service that takes encrypted calls only, and a client with a ticket made from the same keys:
+//!
+//! ```
+//! use rxrpc::engine::Engine;
+//! use rxrpc::security::DesKey;
+//! use rxrpc::{Credentials, Level, RxExt, Security, ServerKeys, ServiceId};
+//!
+//! let keys = ServerKeys::new().with_des(1, DesKey::random()?);
+//! let proof = Security::rxkad(keys.clone()).at_least(Level::Encrypt);
+//! let engine = Engine::builder().port("memory:secured").address("192.0.2.10/24").start_rx()?;
+//! let service = engine.rx().bind("192.0.2.10:7009", ServiceId(147))?.security(proof)?;
+//! std::thread::spawn(move || {
+//!     for mut call in service.incoming() {
+//!         let request = call.read_all()?;
+//!         call.reply(&request)?;
+//!     }
+//!     Ok::<(), rxrpc::socket::CallFailed>(())
+//! });
+//!
+//! let theirs = Engine::builder().port("memory:secured").address("192.0.2.20/24").start_rx()?;
+//! let server = "192.0.2.10:7009".parse()?;
+//! let client = theirs.rx().client()?.credentials(Credentials::local(&keys, Level::Encrypt)?);
+//! assert_eq!(client.request(server, ServiceId(147), b"in secret")?, b"in secret");
+//! let stranger = theirs.rx().client()?;
+//! assert!(stranger.request(server, ServiceId(147), b"hello").is_err());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Deliberately absent so far: rxgk.
 
+mod credentials;
 #[cfg(test)]
 mod gate;
+mod keys;
 mod null;
+mod rxkad;
 
-use crate::RxDrop;
-use crate::wire::Header;
-use pmd::Mbuf;
+pub use credentials::{Credentials, Security, Token};
+pub use keys::{Enctype, KeyError, KeyFileError, Krb5Key, ServerKeys};
+pub(crate) use rxkad::{Challenge, Place, RESPONSE_MAX, Rxkad};
+pub use rxkad::{DesKey, Level, UnknownLevel, code as rxkad_code};
+
+use crate::wire::{Cid, Header};
+use pmd::{Mbuf, Pool};
+use std::sync::Arc;
+
+/// Who called, as a ticket says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The principal's name.
+    pub name: String,
+    /// Its instance; most have none.
+    pub instance: String,
+    /// Its cell or realm; empty for tickets made with the server's own key.
+    pub cell: String,
+    /// Number of the key that opened the ticket.
+    pub kvno: u32,
+    /// How much of the connection is protected.
+    pub level: Level,
+    /// Unix seconds from which the ticket is good.
+    pub starts: u64,
+    /// Unix seconds up to which it is; `None`: for ever.
+    pub expires: Option<u64>,
+}
+
+/// `name.instance@cell`, each part only where there is one.
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)?;
+        for (sign, part) in [('.', &self.instance), ('@', &self.cell)] {
+            if !part.is_empty() {
+                write!(f, "{sign}{part}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a packet was not opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotOpened {
+    /// The call ends with this abort code.
+    Abort(i32),
+    /// There was no buffer to put it in.
+    NoBuffers,
+}
 
 /// A connection's security state.
 #[derive(Debug)]
-pub enum Security {
+pub(crate) enum ConnSecurity {
     /// Class 0.
     Null(null::Null),
+    /// Class 2.
+    Rxkad(Rxkad),
     /// For tests: any response proves who the client is.
     #[cfg(test)]
     Gate(gate::Gate),
 }
 
-impl Default for Security {
+impl Default for ConnSecurity {
     fn default() -> Self {
         Self::Null(null::Null)
     }
 }
 
-impl Security {
-    /// The state of a new connection of a class; `None` for classes that are not spoken.
-    pub fn new(index: u8) -> Option<Self> {
+impl ConnSecurity {
+    /// The state of a new connection to a service; `None` for classes that it does not take.
+    pub fn for_service(index: u8, service: &Security, nonce: impl FnOnce() -> u32) -> Option<Self> {
         match index {
-            null::INDEX => Some(Self::default()),
+            null::INDEX if service.takes_none() => Some(Self::default()),
+            rxkad::INDEX => Some(Self::Rxkad(Rxkad::for_service(service.takes_rxkad()?, nonce()))),
             #[cfg(test)]
             gate::INDEX => Some(Self::Gate(gate::Gate::default())),
             _ => None,
         }
     }
 
+    /// The state of a new connection of a client.
+    pub fn for_client(credentials: Option<&Credentials>, epoch: u32, cid: Cid) -> Self {
+        credentials
+            .map_or_else(Self::default, |credentials| Self::Rxkad(Rxkad::for_client(credentials, epoch, cid)))
+    }
+
     /// The class's number on the wire.
     pub fn index(&self) -> u8 {
         match self {
             Self::Null(_) => null::INDEX,
+            Self::Rxkad(_) => rxkad::INDEX,
             #[cfg(test)]
             Self::Gate(_) => gate::INDEX,
+        }
+    }
+
+    /// For tests.
+    #[cfg(test)]
+    pub fn gate(&mut self) -> Option<&mut gate::Gate> {
+        match self {
+            Self::Gate(gate) => Some(gate),
+            _ => None,
+        }
+    }
+
+    /// rxkad's state.
+    pub fn rxkad(&mut self) -> Option<&mut Rxkad> {
+        match self {
+            Self::Rxkad(rxkad) => Some(rxkad),
+            _ => None,
         }
     }
 
@@ -52,25 +158,61 @@ impl Security {
     pub fn secured(&self) -> bool {
         match self {
             Self::Null(null) => null.secured(),
+            Self::Rxkad(rxkad) => rxkad.secured(),
             #[cfg(test)]
             Self::Gate(gate) => gate.secured(),
         }
     }
 
-    /// Takes the client's answer to a challenge. `Ok`: it has proved who it is, if [`secured`](Self::secured) says so from
-    /// here on.
-    pub fn respond(&mut self, response: &[u8]) -> Result<(), RxDrop> {
+    /// What a CHALLENGE that is still to be answered is waiting for.
+    pub fn challenge(&self) -> Option<&Challenge> {
         match self {
-            Self::Null(null) => null.respond(response),
-            #[cfg(test)]
-            Self::Gate(gate) => gate.respond(response),
+            Self::Rxkad(rxkad) => rxkad.challenge(),
+            _ => None,
         }
     }
 
-    /// Verifies a DATA packet and removes what protected it. The error is an abort code.
-    pub fn open(&mut self, header: &Header, data: &mut Mbuf) -> Result<(), i32> {
+    /// Whether the connection has a CHALLENGE or RESPONSE to send.
+    pub fn owes(&self) -> bool {
+        matches!(self, Self::Rxkad(rxkad) if rxkad.owes())
+    }
+
+    /// The level at which packets are sealed; `None`: they are not.
+    pub fn level(&self) -> Option<Level> {
+        match self {
+            Self::Rxkad(rxkad) => rxkad.level(),
+            _ => None,
+        }
+    }
+
+    /// Seals a body in place; see [`Level::sealed_len`]. Does nothing where packets are not sealed.
+    pub fn seal(&self, header: &mut Header, body: &mut [u8], len: usize) {
+        if let Self::Rxkad(rxkad) = self {
+            rxkad.seal(header, body, len);
+        }
+    }
+
+    /// Who the client is, once it has proved that.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        match self {
+            Self::Rxkad(rxkad) => rxkad.identity(),
+            _ => None,
+        }
+    }
+
+    /// The same as [`open`](Self::open) for a packet in one buffer. The error is an abort code.
+    pub fn open_held(&self, header: &Header, data: &mut Mbuf) -> Result<(), i32> {
+        match self {
+            Self::Rxkad(rxkad) => rxkad.open_held(header, data),
+            _ => Ok(()),
+        }
+    }
+
+    /// Verifies a DATA packet and removes what protected it, in place: the buffer is nobody else's.
+    pub fn open(&self, header: &Header, data: &mut Mbuf, pool: &mut Pool) -> Result<(), NotOpened> {
         match self {
             Self::Null(null) => null.open(header, data),
+            Self::Rxkad(rxkad) => rxkad.open(header, data, pool),
             #[cfg(test)]
             Self::Gate(_) => Ok(()),
         }

@@ -1,6 +1,6 @@
 //! Security class 0: none.
 
-use crate::RxDrop;
+use super::NotOpened;
 use crate::wire::Header;
 use pmd::Mbuf;
 
@@ -16,12 +16,7 @@ impl Null {
         true
     }
 
-    /// Nobody was asked.
-    pub fn respond(&mut self, _response: &[u8]) -> Result<(), RxDrop> {
-        Err(RxDrop::Unexpected)
-    }
-
-    pub fn open(&mut self, _header: &Header, _data: &mut Mbuf) -> Result<(), i32> {
+    pub fn open(&self, _header: &Header, _data: &mut Mbuf) -> Result<(), NotOpened> {
         Ok(())
     }
 }

@@ -98,7 +98,7 @@ impl Api {
         };
         let (producers, rings): (Vec<_>, Vec<_>) = self.cores.iter().map(ring).unzip();
         let ledger = Arc::new(CallLedger::of(&self.ledger));
-        let number = service.map_or(0, |service| service.service);
+        let number = service.as_ref().map_or(0, |service| service.service);
         let shared = Arc::new(SocketShared::new(id, number, ledger, rings));
         self.sockets.publish(shared.clone());
         let failed = Arc::new(OnceLock::new());
@@ -109,7 +109,7 @@ impl Api {
                 sockets: self.sockets.clone(),
                 queue,
                 local,
-                service,
+                service: service.clone(),
                 inline: inline.clone(),
                 failed: failed.clone(),
                 done: Some(token),

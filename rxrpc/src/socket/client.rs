@@ -11,7 +11,7 @@ use super::call_ref::{CallRef, Service, Work};
 use super::call_shared::CallPeer;
 use super::error::{BindFailed, CallFailed};
 use super::socket_shared::SocketShared;
-use crate::{CallOptions, Role, Target};
+use crate::{CallOptions, Credentials, Role, Target};
 
 /// A socket for calling. Its calls share connections, and run on one core of the engine; clients of an engine take
 /// turns at its cores.
@@ -21,11 +21,20 @@ pub struct Client {
     pub(super) api: Arc<Api>,
     pub(super) socket: Arc<SocketShared>,
     core: usize,
+    credentials: Option<Credentials>,
 }
 
 impl Client {
     pub(super) fn open(api: &Arc<Api>) -> Result<Self, BindFailed> {
-        Ok(Client { api: api.clone(), socket: api.open_socket(None, None, None)?, core: api.next_core() })
+        let (socket, core) = (api.open_socket(None, None, None)?, api.next_core());
+        Ok(Client { api: api.clone(), socket, core, credentials: None })
+    }
+
+    /// The same client with these credentials for all its calls; those that a call brings itself come first.
+    #[must_use]
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
+        self
     }
 
     /// Begins a call.
@@ -83,6 +92,7 @@ impl Client {
         mut options: CallOptions,
         request: Option<&[u8]>,
     ) -> Result<(Call, usize), CallFailed> {
+        options.credentials = options.credentials.or_else(|| self.credentials.clone());
         let half = self.api.new_call(&self.socket, None, self.core)?;
         let held = CallRef::<Service>::take(&half.shared).expect("a new call has no holder");
         let work = CallRef::<Work>::take(&half.shared).expect("a new call is not queued");

@@ -162,6 +162,7 @@ impl SocketApp {
     fn begin(&mut self, rx: &mut Rx<'_>, Begin(mut half): Begin) {
         half.shared.work.clear();
         let (target, options) = half.begin.take().expect("a call begins with its target");
+        let upgrade = options.upgrade;
         if half.shared.is_released() {
             // By somebody who was faster than its beginning.
             half.complete(CallEnd::Protocol(Completion::LocalAbort(code::USER_ABORT)));
@@ -184,7 +185,7 @@ impl SocketApp {
             Ok(id) => {
                 let socket = half.shared.socket();
                 let mut call = CoreCall::new(id, socket, half);
-                call.asks_upgrade = options.upgrade;
+                call.asks_upgrade = upgrade;
                 self.insert(call);
                 self.run(rx, id.slot());
             }

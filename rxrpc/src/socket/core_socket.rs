@@ -90,7 +90,7 @@ impl CoreSockets {
         if slot >= self.slots.len() {
             self.slots.resize_with(slot + 1, || None);
         }
-        let backlog = half.service.map_or(0, |service| service.backlog);
+        let backlog = half.service.as_ref().map_or(0, |service| service.backlog);
         debug_assert!(self.slots[slot].is_none(), "a slot is free on every core before it is given again");
         let charged = VecDeque::with_capacity(backlog);
         self.slots[slot] = Some(CoreSocket { half, service, charged, touched: false });
@@ -110,9 +110,9 @@ impl CoreSockets {
 }
 
 fn listen(rx: &mut Rx<'_>, half: &SocketHalf) -> Result<Option<(LocalId, u16)>, ListenError> {
-    let (Some(addr), Some(service)) = (half.local, half.service) else { return Ok(None) };
+    let (Some(addr), Some(service)) = (half.local, &half.service) else { return Ok(None) };
     let local = local_of(rx, addr)?;
-    rx.listen(local, service)?;
+    rx.listen(local, service.clone())?;
     Ok(Some((local, service.service)))
 }
 

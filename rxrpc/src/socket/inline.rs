@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::call_shared::{CallPeer, SocketId};
-use crate::{CallId, Rx, code};
+use crate::{CallId, Identity, Rx, code};
 
 /// What answers an inline service's calls. Every core runs it, so it is `Fn` and shared.
 pub(super) type InlineFn = dyn Fn(&mut ServedCall<'_, '_>) + Send + Sync;
@@ -37,6 +37,11 @@ impl ServedCall<'_, '_> {
     /// Who called.
     pub fn peer(&self) -> SocketAddr {
         self.call.peer.addr
+    }
+
+    /// Who that is, where the service asks for proof.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.rx.endpoint.identity(self.call.id).map(Arc::as_ref)
     }
 
     /// The service called.

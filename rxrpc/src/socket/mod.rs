@@ -64,19 +64,3 @@ pub use views::SocketCallView;
 /// The number of a service: what a call is for. 147 is rxperf's, 52 the AFS volume location database's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ServiceId(pub u16);
-
-/// How callers prove who they are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub enum Security {
-    /// They do not (security index 0).
-    #[default]
-    None,
-}
-
-impl Security {
-    /// Callers do not prove who they are.
-    pub fn none() -> Self {
-        Security::None
-    }
-}

@@ -22,7 +22,7 @@ use super::service::Service;
 use super::socket_table::SocketTable;
 use super::views::SocketCallView;
 use crate::handler::RxHandler;
-use crate::{EndpointConfig, RxControl, RxViewer};
+use crate::{EndpointConfig, RxControl, RxViewer, Security};
 
 /// Starts engines that speak Rx.
 pub trait RxExt {
@@ -122,7 +122,7 @@ pub struct RxApi<'e> {
 impl RxApi<'_> {
     /// Binds an address and takes calls for a service on it. Several services may share an address.
     pub fn bind(&self, addr: impl IntoAddr, service: ServiceId) -> Result<Service, BindFailed> {
-        Service::bind(self.api, self.local(addr.into_addr()?)?, service)
+        Service::bind(self.api, self.local(addr.into_addr()?)?, service, Security::none())
     }
 
     /// A socket to call from.

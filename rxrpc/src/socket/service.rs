@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::ServiceId;
 use super::api::{Api, Local, lock};
 use super::call::{Call, poll};
 use super::completion::CallEnd;
@@ -12,8 +13,7 @@ use super::core::{Charge, SocketCommand};
 use super::error::{AcceptFailed, BindFailed, CallFailed};
 use super::inline::{InlineService, ServedCall};
 use super::socket_shared::SocketShared;
-use super::{Security, ServiceId};
-use crate::{Role, ServiceConfig};
+use crate::{Role, Security, ServiceConfig};
 
 /// A bound address with a service, whose calls threads and tasks take.
 ///
@@ -23,28 +23,42 @@ pub struct Service {
     api: Arc<Api>,
     socket: Arc<SocketShared>,
     local: Arc<Local>,
+    security: Security,
     /// Charged accepts on each core that no call has used yet.
     charged: Mutex<Vec<usize>>,
 }
 
 impl Service {
-    pub(super) fn bind(api: &Arc<Api>, local: Arc<Local>, service: ServiceId) -> Result<Self, BindFailed> {
+    pub(super) fn bind(
+        api: &Arc<Api>,
+        local: Arc<Local>,
+        service: ServiceId,
+        security: Security,
+    ) -> Result<Self, BindFailed> {
         let config = ServiceConfig {
             backlog: api.config.backlog,
             auto_charge: false,
+            security: security.clone(),
             ..ServiceConfig::new(service.0)
         };
         let socket = api.open_socket(Some(local.addr()), Some(config), None)?;
         let charged = Mutex::new(vec![0; api.cores.len()]);
-        let service = Service { api: api.clone(), socket, local, charged };
+        let service = Service { api: api.clone(), socket, local, security, charged };
         service.charge();
         Ok(service)
     }
 
     /// Says how callers prove who they are. With [`Security::none`], which is also the default, they do not.
+    ///
+    /// The service is bound anew with it: calls that came in since `bind` are aborted, and none that was not asked for the proof is
+    /// ever seen.
     pub fn security(self, security: Security) -> Result<Self, BindFailed> {
-        let Security::None = security;
-        Ok(self)
+        if security == self.security {
+            return Ok(self);
+        }
+        let (api, local, service) = (self.api.clone(), self.local.clone(), ServiceId(self.socket.service));
+        drop(self);
+        Self::bind(&api, local, service, security)
     }
 
     /// Lets clients that ask for an upgrade have service `to` instead of this one, if somebody offers that on the same address;
@@ -180,8 +194,9 @@ impl Service {
         answer: impl Fn(&mut ServedCall<'_, '_>) + Send + Sync + 'static,
     ) -> Result<InlineServing, BindFailed> {
         let (api, local, service) = (self.api.clone(), self.local.clone(), self.socket.service);
+        let security = self.security.clone();
         drop(self);
-        let config = ServiceConfig { backlog: api.config.backlog, ..ServiceConfig::new(service) };
+        let config = ServiceConfig { backlog: api.config.backlog, security, ..ServiceConfig::new(service) };
         let inline = InlineService { answer: Arc::new(answer), request_max: api.config.inline_request_max };
         let socket = api.open_socket(Some(local.addr()), Some(config), Some(inline))?;
         Ok(InlineServing { api, socket, local })
