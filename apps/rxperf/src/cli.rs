@@ -1,6 +1,7 @@
 //! `rxline rxperf server` and `rxline rxperf client`.
 
 use crate::load::LoadConfig;
+use crate::security::{SecurityArgs, SecurityError, TicketArgs};
 use crate::{Latency, LoadRun, Op, RunError, ServiceRun, UDP_PORT, Verify, Work, summary};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use cli::{Exit, Live};
@@ -100,6 +101,9 @@ struct ServerArgs {
     json: bool,
 
     #[command(flatten)]
+    security: SecurityArgs,
+
+    #[command(flatten)]
     control: control::ServeArgs,
 }
 
@@ -132,6 +136,8 @@ Examples:
   rxline rxperf client --port tap:rx1 --address 192.0.2.20/24 --server 192.0.2.10:7009
   rxline rxperf client --port af_packet:veth0 --address 192.0.2.20/24 --server 192.0.2.10:7009 \\
          --op recv --reply-bytes 1000000 --calls 100 --in-flight 4 --verify zeros --json
+  rxline rxperf client --port af_packet:veth0 --address 192.0.2.20/24 --server 192.0.2.10:7009 \\
+         --security rxkad:encrypt --keyfile /etc/openafs/server/KeyFile
 
 Exits 1 if any call failed or any byte of an answer was wrong.")]
 struct ClientArgs {
@@ -185,13 +191,19 @@ struct ClientArgs {
     /// The summary as one JSON object, the last line of stdout
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    security: SecurityArgs,
+
+    #[command(flatten)]
+    ticket: TicketArgs,
 }
 
 /// Runs it.
 pub fn run(args: Args) -> ExitCode {
     let done = match args.command {
         Command::Server(args) => server(&args),
-        Command::Client(args) => client(&args).map_err(Failure::from),
+        Command::Client(args) => client(&args),
     };
     done.map_or_else(
         |error| {
@@ -209,11 +221,13 @@ enum Failure {
     Run(#[from] RunError),
     #[error(transparent)]
     Control(#[from] control::ServeError),
+    #[error(transparent)]
+    Security(#[from] SecurityError),
 }
 
 impl Failure {
     fn is_usage(&self) -> bool {
-        matches!(self, Failure::Run(error) if error.is_usage())
+        matches!(self, Failure::Security(_)) || matches!(self, Failure::Run(error) if error.is_usage())
     }
 }
 
@@ -230,7 +244,8 @@ fn server(args: &ServerArgs) -> Result<Exit, Failure> {
     let interrupted = interrupted();
     let listen = args.listen.unwrap_or(SocketAddr::new(args.port.address.addr(), UDP_PORT));
     let builder = args.port.builder("rxperf server");
-    let service = ServiceRun::start(builder, args.port.core_count(), args.port.buffers, &[listen])?;
+    let (cores, buffers, security) = (args.port.core_count(), args.port.buffers, args.security.server()?);
+    let service = ServiceRun::start_secured(builder, cores, buffers, &[listen], security)?;
     let _control =
         args.control.serve("rxperf-server", Sources::new("rxperf server", [service.rx_viewer()]))?;
     if let Ok(stats) = service.rx_viewer().stats() {
@@ -333,10 +348,12 @@ impl ClientArgs {
     }
 }
 
-fn client(args: &ClientArgs) -> Result<Exit, RunError> {
+fn client(args: &ClientArgs) -> Result<Exit, Failure> {
     let interrupted = interrupted();
     let builder = args.port.builder("rxperf client");
-    let mut load = LoadRun::start(builder, args.port.core_count(), args.port.buffers, args.config())?;
+    let (cores, buffers) = (args.port.core_count(), args.port.buffers);
+    let credentials = args.security.client(&args.ticket)?;
+    let mut load = LoadRun::start_with_credentials(builder, cores, buffers, args.config(), credentials)?;
     load.begin();
     let mut live = Live::new(false);
     let started = Instant::now();

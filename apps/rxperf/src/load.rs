@@ -8,7 +8,7 @@ use crate::{ClientCall, SERVICE, Verify, Work, WrongReply};
 use arrayvec::ArrayVec;
 use hdrhistogram::Histogram;
 use pmd::Instant;
-use rxrpc::{App, BeginError, CallId, CallOptions, Completion, Event, Rx, Target};
+use rxrpc::{App, BeginError, CallId, CallOptions, Completion, Credentials, Event, Rx, Target};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -165,6 +165,7 @@ pub enum LoadCommand {
 /// The load on one core.
 pub struct Load {
     config: LoadConfig,
+    credentials: Option<Credentials>,
     slots: Vec<Slot>,
     /// Slots whose next call waits for its time, the first one first.
     waiting: VecDeque<(Instant, usize)>,
@@ -188,9 +189,10 @@ struct Slot {
 
 impl Load {
     /// A load that waits for [`LoadCommand::Start`].
-    pub fn new(config: LoadConfig, figures: Arc<LoadFigures>) -> Self {
+    pub fn new(config: LoadConfig, credentials: Option<Credentials>, figures: Arc<LoadFigures>) -> Self {
         Self {
             config,
+            credentials,
             slots: Vec::with_capacity(config.in_flight),
             waiting: VecDeque::with_capacity(config.in_flight),
             scratch: Box::new([0; SCRATCH_LEN]),
@@ -242,6 +244,7 @@ impl Load {
             hard_timeout: Some(call_timeout),
             bundle_conns_max: Some(connections),
             user: index as u64,
+            credentials: self.credentials.clone(),
             ..CallOptions::default()
         };
         rx.begin(local, Target::new(server, SERVICE), options).map_err(Failure::Begin)

@@ -5,7 +5,9 @@ use crate::load::{Load, LoadCommand, LoadConfig, LoadFigures, Tally};
 use crate::service::{PerfService, ServiceFigures};
 use crate::summary::Summary;
 use engine::{Builder, Engine, StartError};
-use rxrpc::{ClientPorts, EndpointConfig, OpenError, OpenLocal, RxControl, RxHandler, RxViewer};
+use rxrpc::{
+    ClientPorts, Credentials, EndpointConfig, OpenError, OpenLocal, RxControl, RxHandler, RxViewer, Security,
+};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -64,13 +66,25 @@ impl ServiceRun {
         buffers: usize,
         listen: &[SocketAddr],
     ) -> Result<Self, RunError> {
+        Self::start_secured(builder, cores, buffers, listen, Security::none())
+    }
+
+    /// The same for callers who prove who they are.
+    pub fn start_secured(
+        builder: Builder,
+        cores: usize,
+        buffers: usize,
+        listen: &[SocketAddr],
+        security: Security,
+    ) -> Result<Self, RunError> {
         let figures: Vec<_> = (0..cores).map(|_| Arc::new(ServiceFigures::default())).collect();
         let (addresses, of_core) = (listen.to_vec(), figures.clone());
         let engine = builder.pool_buffers(buffers).start_with(move |info| {
             let mut endpoint = EndpointConfig::for_pool(buffers);
             endpoint.version = concat!("rxline rxperf ", env!("CARGO_PKG_VERSION")).into();
             endpoint.calls_max = crate::service::CALLS_MAX + SPARE_CALLS;
-            let service = PerfService::new(addresses.clone(), of_core[info.core].clone());
+            let figures = of_core[info.core].clone();
+            let service = PerfService::new(addresses.clone(), security.clone(), figures);
             RxHandler::new(endpoint, info.seed, service)
         })?;
         let open = |&address| engine.open(address).map_err(|error| RunError::Listen { address, error });
@@ -124,6 +138,17 @@ impl LoadRun {
         buffers: usize,
         config: LoadConfig,
     ) -> Result<Self, RunError> {
+        Self::start_with_credentials(builder, cores, buffers, config, None)
+    }
+
+    /// The same with calls that prove who makes them.
+    pub fn start_with_credentials(
+        builder: Builder,
+        cores: usize,
+        buffers: usize,
+        config: LoadConfig,
+        credentials: Option<Credentials>,
+    ) -> Result<Self, RunError> {
         let figures: Vec<_> = (0..cores).map(|_| Arc::new(LoadFigures::default())).collect();
         let of_core = figures.clone();
         let engine = builder.pool_buffers(buffers).start_with(move |info| {
@@ -131,7 +156,8 @@ impl LoadRun {
             endpoint.version = concat!("rxline rxperf ", env!("CARGO_PKG_VERSION")).into();
             endpoint.calls_max = config.in_flight + SPARE_CALLS;
             endpoint.bundle_waiting_max = config.in_flight;
-            let load = Load::new(config.share(info.core, cores), of_core[info.core].clone());
+            let share = config.share(info.core, cores);
+            let load = Load::new(share, credentials.clone(), of_core[info.core].clone());
             RxHandler::new(endpoint, info.seed, load)
         })?;
         let clients = engine.open_clients().map_err(RunError::Clients)?;

@@ -2,7 +2,7 @@
 
 use crate::figures::Counter;
 use crate::{Refusal, SERVICE, ServerCall};
-use rxrpc::{App, CallId, Completion, Event, LocalId, Rx, ServiceConfig};
+use rxrpc::{App, CallId, Completion, Event, LocalId, Rx, Security, ServiceConfig};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -31,6 +31,7 @@ pub struct ServiceFigures {
 pub struct PerfService {
     /// Addresses to serve on; those of other users of the engine are left alone.
     listen: Vec<SocketAddr>,
+    security: Security,
     slots: Vec<Slot>,
     free: Vec<u32>,
     scratch: Box<[u8; SCRATCH_LEN]>,
@@ -46,9 +47,10 @@ struct Slot {
 
 impl PerfService {
     /// A service that offers itself on these addresses as they are opened.
-    pub fn new(listen: Vec<SocketAddr>, figures: Arc<ServiceFigures>) -> Self {
+    pub fn new(listen: Vec<SocketAddr>, security: Security, figures: Arc<ServiceFigures>) -> Self {
         Self {
             listen,
+            security,
             slots: vec![Slot { call: ServerCall::new(), ended: false }; CALLS_MAX],
             free: (0..CALLS_MAX as u32).rev().collect(),
             scratch: Box::new([0; SCRATCH_LEN]),
@@ -122,7 +124,8 @@ impl App for PerfService {
 
     fn opened(&mut self, rx: &mut Rx<'_>, local: LocalId, addr: SocketAddr) {
         if self.listen.contains(&addr) {
-            rx.listen(local, ServiceConfig::new(SERVICE)).expect("a fresh local offers no service yet");
+            let service = ServiceConfig { security: self.security.clone(), ..ServiceConfig::new(SERVICE) };
+            rx.listen(local, service).expect("a fresh local offers no service yet");
         }
     }
 
