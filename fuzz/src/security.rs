@@ -1,7 +1,7 @@
 //! CHALLENGE and RESPONSE: to a client's connection and to a service's, asked for and not.
 
 use crate::bytes::Bytes;
-use crate::world::{SERVICE, World};
+use crate::world::{SERVICE, World, credentials};
 use rxrpc::wire::{Cid, Flags, Header, PacketType};
 use rxrpc::{CallOptions, Target};
 
@@ -51,7 +51,9 @@ fn to_client(world: &mut World<'_>, way: u8, index: u8) -> Option<Header> {
     let now = world.now;
     if world.rx.calls().next().is_none() {
         let target = Target::new(world.peer(0), SERVICE);
-        let call = world.rx.begin(now, world.local, target, CallOptions::default()).ok()?;
+        let credentials = (index == 2).then(credentials);
+        let options = CallOptions { credentials, ..CallOptions::default() };
+        let call = world.rx.begin(now, world.local, target, options).ok()?;
         let _ = world.rx.send(now, world.pool, call, b"request", false);
         world.transmit(16);
     }

@@ -1,7 +1,11 @@
 //! One endpoint with small limits and every peer of it played by the input. At the end everything must be as it was.
 
 use pmd::{Hugepages, Instant, Pool, PoolConfig};
-use rxrpc::{Endpoint, EndpointConfig, Event, LocalId, RxDrop, ServiceConfig};
+use rxrpc::security::DesKey;
+use rxrpc::{
+    Credentials, Endpoint, EndpointConfig, Event, Level, LocalId, RxDrop, Security, ServerKeys,
+    ServiceConfig, Token,
+};
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -54,6 +58,17 @@ pub fn config() -> EndpointConfig {
     }
 }
 
+/// The one key of this world: an input must do the same each time.
+fn key() -> DesKey {
+    DesKey::new(*b"fuzz-key").expect("not a weak key")
+}
+
+/// What our calls may bring along. Nobody here can open the ticket.
+pub fn credentials() -> Credentials {
+    let token = Token::new(4, vec![0x5a; 64], key()).expect("a short ticket");
+    Credentials::rxkad(token, Level::Encrypt)
+}
+
 impl World<'_> {
     /// Runs a target in a new world, and holds the world's end against its beginning.
     pub fn run(target: impl FnOnce(&mut World<'_>)) {
@@ -70,8 +85,10 @@ impl World<'_> {
     /// Offers the services, as far as they are not.
     pub fn listen(&mut self) {
         let (rx, local) = (&mut self.rx, self.local);
+        // Those who want to prove who they are may.
+        let security = Security::rxkad(ServerKeys::new().with_des(4, key())).or_none();
         let services = [
-            ServiceConfig { backlog: 4, upgrade_to: Some(UPGRADED), ..ServiceConfig::new(SERVICE) },
+            ServiceConfig { backlog: 4, upgrade_to: Some(UPGRADED), security, ..ServiceConfig::new(SERVICE) },
             ServiceConfig { backlog: 2, ..ServiceConfig::new(UPGRADED) },
             ServiceConfig { backlog: 3, auto_charge: false, ..ServiceConfig::new(CHARGED) },
         ];

@@ -1,7 +1,8 @@
 //! The rules that other implementations' bugs have taught, each as a test. The names are those bugs'.
 //!
 //! Rules that cannot be seen from outside the core are tested where they are kept, under the same numbers: 1 to 3 on the side of threads in
-//! `socket/tests.rs` and `ui/`, 6 and 8 in `conn_service.rs`, 12 (keyed hashing) in `conn.rs`, 15 (checksums) in `checksum.rs`.
+//! `socket/tests.rs` and `ui/`, 4, 5, 7 and 8 for rxkad in `rxkad.rs` beside this file, 6 and 8 in `conn_service.rs`, 12 (keyed hashing) in
+//! `conn.rs`, 15 (checksums) in `checksum.rs`.
 
 mod common;
 
