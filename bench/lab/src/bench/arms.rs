@@ -73,6 +73,11 @@ pub fn plain(cx: &Cx<'_>, name: &str) -> Result<PathBuf> {
     compile(cx, name, &["-march=native".into()], &[])
 }
 
+/// A program in C for a guest, whose CPU may have less than ours.
+pub fn portable(cx: &Cx<'_>, name: &str) -> Result<PathBuf> {
+    compile(cx, name, &[], &[])
+}
+
 fn compile(cx: &Cx<'_>, name: &str, flags: &[String], libraries: &[String]) -> Result<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../arms").join(name).with_extension("c");
     let program = cx.dir.join(name);

@@ -13,7 +13,18 @@ use crate::proc::Cmd;
 use crate::step::Cx;
 
 /// What scripts may `load`.
-const MODULES: [&str; 6] = ["9pnet_virtio", "9p", "igb", "e1000e", "vfio_iommu_type1", "vfio_pci"];
+const MODULES: [&str; 10] = [
+    "9pnet_virtio",
+    "9p",
+    "igb",
+    "e1000e",
+    "vfio_iommu_type1",
+    "vfio_pci",
+    "fcrypt",
+    "pcbc",
+    "des_generic",
+    "rxrpc",
+];
 
 const FOLDERS: [&str; 12] =
     ["bin", "dev", "etc", "modules", "proc", "root", "run", "share", "sys", "tmp", "usr", "var"];

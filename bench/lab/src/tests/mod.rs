@@ -13,6 +13,7 @@ mod openafs;
 mod ping;
 mod rcu;
 mod relay;
+mod rx_linux;
 mod rxdebug;
 mod unread;
 mod views;
@@ -86,6 +87,9 @@ pub const ALL: &[Step] = &[
         .about("what OpenAFS's rxdebug prints about the gateway is what tshark saw on its wires"),
     Step::new("rxdebug/openafs", 3, rxdebug::of_openafs)
         .about("what rxline rxdebug tells of a real server is what OpenAFS's rxdebug tells of it"),
+    Step::new("rx-linux/none", 4, rx_linux::none).about(
+        "the kernel's AF_RXRPC in a guest, both ways: 1 B to 10 MB, aborts, closes and restarts in mid-call, IPv4 and IPv6",
+    ),
     Step::new("backends/share", 3, backends::share)
         .about("two copies of one cell: many readers, the same answers, and both copies are used"),
     Step::new("backends/slow", 3, backends::slow)
