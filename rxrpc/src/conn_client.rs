@@ -155,6 +155,7 @@ impl Endpoint {
         (call.conn, call.channel, call.number) = (Some(conn_id), channel, number);
         (call.epoch, call.cid) = (conn.epoch, conn.cid.with_channel(channel).0);
         (call.peer, call.service) = (conn.peer, conn.service);
+        self.shared.trace_begun(now, call);
         let d = &mut call.deadlines;
         (d.heard, d.pinged, d.moved) = (now, now, now);
         if call.send.len() > 0 {

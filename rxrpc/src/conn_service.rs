@@ -191,6 +191,7 @@ impl Endpoint {
         (call.id, call.role, call.local, call.addr) = (id, Role::Service, conn.local, conn.addr);
         (call.conn, call.channel, call.number, call.peer) = (Some(conn_id), channel, header.call, conn.peer);
         (call.epoch, call.cid, call.service) = (conn.epoch, header.cid.0, conn.service);
+        self.shared.trace_begun(now, call);
         let d = &mut call.deadlines;
         (d.began, d.heard, d.pinged, d.moved) = (now, now, now, now);
         d.dead = self.shared.config.dead;

@@ -15,6 +15,7 @@ use crate::probe::Question;
 use crate::security::{Credentials, Identity};
 use crate::shared::{Keyed, Shared};
 use crate::slab::Slab;
+use crate::trace::TraceSink;
 use crate::wire::debug::DebugRequest;
 use crate::{
     BeginError, BundleId, CallId, CallOptions, CallTimeouts, CallView, Completion, ConnId, ConnView,
@@ -189,10 +190,16 @@ impl Endpoint {
         payload: Mbuf,
     ) -> Result<(), RxDrop> {
         self.shared.stats.datagrams += 1;
+        let traced = self.shared.tracer.as_mut().and_then(|tracer| tracer.received(now, &payload));
         let result = self.input_datagram(now, pool, local, peer, payload);
         match result {
             Ok(()) => self.shared.stats.consumed += 1,
-            Err(reason) => self.shared.stats.drops[reason as usize] += 1,
+            Err(reason) => {
+                self.shared.stats.drops[reason as usize] += 1;
+                if let (Some(tracer), Some(call)) = (&mut self.shared.tracer, traced) {
+                    tracer.refused(now, call, reason);
+                }
+            }
         }
         result
     }
@@ -233,7 +240,17 @@ impl Endpoint {
     ) {
         self.send_questions(pool);
         self.send_keep_alives(pool);
-        self.transmit_all(now, pool, send);
+        let Some(mut tracer) = self.shared.tracer.take() else { return self.transmit_all(now, pool, send) };
+        self.transmit_all(now, pool, &mut |local, from, to, packet| {
+            tracer.sent(now, &packet);
+            send(local, from, to, packet)
+        });
+        self.shared.tracer = Some(tracer);
+    }
+
+    /// From now on events go to `sink`, or nowhere. Returns the one they went to.
+    pub fn set_trace(&mut self, sink: Option<TraceSink>) -> Option<TraceSink> {
+        std::mem::replace(&mut self.shared.tracer, sink.map(Box::new)).map(|old| *old)
     }
 
     /// The next thing that happened. Events of calls that were released in the meantime are left out.

@@ -5,6 +5,7 @@ use crate::congestion::CongestionControl;
 use crate::endpoint::Endpoint;
 use crate::shared::Shared;
 use crate::timer::TimerKey;
+use crate::trace::Happened;
 use crate::{CallId, Completion, Role, Timeout};
 use pmd::Instant;
 
@@ -33,7 +34,7 @@ impl Endpoint {
         let shared = &mut self.shared;
         call.ack.expire(now);
         if call.deadlines.resend.is_some_and(|at| at <= now) {
-            resend(call, shared);
+            resend(now, call, shared);
         }
         if call.watches_peer() && call.ping_at(shared) <= now {
             call.ack.ping = true;
@@ -78,7 +79,7 @@ fn over(now: Instant, call: &Call, shared: &Shared) -> Option<Completion> {
 }
 
 /// The retransmission timer: first a probe of the tail, then all over again.
-fn resend(call: &mut Call, shared: &mut Shared) {
+fn resend(now: Instant, call: &mut Call, shared: &mut Shared) {
     let d = &mut call.deadlines;
     d.resend = None;
     if std::mem::take(&mut d.probe_next) {
@@ -93,6 +94,8 @@ fn resend(call: &mut Call, shared: &mut Shared) {
         let in_flight = call.send.in_flight();
         call.send.timed_out();
         call.congestion.on_timeout(in_flight);
+        shared.trace(now, call, || Happened::TimedOut { packets: in_flight });
+        shared.trace_windows(now, call);
     } else {
         // The peer's window holds everything back: ask for it.
         call.ack.ping = true;

@@ -9,6 +9,7 @@ use crate::error::code;
 use crate::security::Challenge;
 use crate::shared::Work;
 use crate::timer::TimerKey;
+use crate::trace::Happened;
 use crate::wire::AckReason;
 use crate::{CallId, Completion, ConnId, EndpointConfig, Event, Role};
 use pmd::Instant;
@@ -27,6 +28,9 @@ impl Endpoint {
         let in_line = call.in_line();
         call.completion = Some(completion);
         let shared = &mut self.shared;
+        if call.conn.is_some() {
+            shared.trace(now, call, || Happened::Ended(completion));
+        }
         shared.timers.stop(&mut call.timer);
         shared.queued -= call.send.finish();
         if completion == Completion::Succeeded {

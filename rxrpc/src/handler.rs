@@ -97,6 +97,12 @@ impl<A: App> RxHandler<A> {
         }
     }
 
+    /// The same, with an event log; see [`trace_ring`](crate::trace_ring).
+    pub fn traced(mut self, sink: Option<crate::TraceSink>) -> Self {
+        self.endpoint.set_trace(sink);
+        self
+    }
+
     /// Runs `f` on the app with what it may work with.
     fn with<R>(&mut self, cx: &mut Cx<'_>, f: impl FnOnce(&mut A, &mut Rx<'_>) -> R) -> R {
         let (now, guard) = (cx.now, cx.guard());

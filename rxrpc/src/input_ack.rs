@@ -6,6 +6,7 @@ use crate::endpoint::Endpoint;
 use crate::peer::Peer;
 use crate::send_queue::{AckFault, Acked};
 use crate::shared::Shared;
+use crate::trace::Happened;
 use crate::wire::{Ack, AckReason, Flags, Header};
 use crate::{CallId, Completion, Role, RxDrop};
 use pmd::Instant;
@@ -118,6 +119,7 @@ fn measure(now: Instant, call: &mut Call, peer: &mut Peer, shared: &mut Shared, 
     if let Some(sample) = news.rtt.filter(|_| !delayed).or(ping) {
         peer.rtt.sample(sample);
         shared.stats.rtt(sample);
+        shared.trace_rtt(now, call, peer, sample);
     }
 }
 
@@ -125,6 +127,7 @@ fn measure(now: Instant, call: &mut Call, peer: &mut Peer, shared: &mut Shared, 
 fn steer(now: Instant, call: &mut Call, peer: &Peer, shared: &mut Shared, in_flight: u32, news: &Acked) {
     if news.lost > 0 {
         shared.stats.fast_retransmits += u64::from(news.lost);
+        shared.trace(now, call, || Happened::Lost { packets: news.lost });
         if !call.send.in_recovery() {
             call.congestion.on_loss(in_flight);
         }
@@ -139,4 +142,5 @@ fn steer(now: Instant, call: &mut Call, peer: &Peer, shared: &mut Shared, in_fli
         let pto = peer.rtt.smoothed().map(|rtt| (rtt * 2).max(Duration::from_millis(10)));
         call.arm_resend(now, rto, pto, true, config.max_rto);
     }
+    shared.trace_windows(now, call);
 }

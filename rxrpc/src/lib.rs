@@ -68,6 +68,7 @@ pub mod socket;
 mod stats;
 mod sync;
 mod timer;
+mod trace;
 mod transfer;
 mod upgrade;
 mod viewer;
@@ -88,6 +89,9 @@ pub use id::{BundleId, CallId, ConnId, LocalId, PeerId};
 pub use security::{Credentials, Identity, Level, Security, ServerKeys, Token};
 pub use socket::{Call, Client, RxEngine, RxExt, RxSocket, Service, ServiceId, SocketApp, SocketConfig};
 pub use stats::{PACKET_TYPES, RxStats};
+pub use trace::{
+    Happened, TraceEvent, TraceReader, TraceSink, TracedAck, TracedCall, TracedPacket, trace_ring,
+};
 pub use transfer::Recv;
 pub use viewer::{Page, RxViewer, SharedCall, ViewError};
 pub use views::{

@@ -2,6 +2,7 @@
 
 use crate::conn::KeyedHash;
 use crate::timer::Timers;
+use crate::trace::TraceSink;
 use crate::{CallId, ConnId, EndpointConfig, Event, LocalId, PeerId, RxStats};
 use pmd::{Instant, Mbuf};
 use std::collections::{HashMap, VecDeque};
@@ -50,6 +51,8 @@ pub struct Shared {
     /// Calls that found no buffer and have nothing in flight whose acknowledgement would remind us of them.
     pub starved: VecDeque<CallId>,
     pub starved_at: Option<Instant>,
+    /// Who is told of everything, if anybody is.
+    pub tracer: Option<Box<TraceSink>>,
 }
 
 impl Shared {
@@ -67,6 +70,7 @@ impl Shared {
             queued: 0,
             starved: VecDeque::new(),
             starved_at: None,
+            tracer: None,
         }
     }
 

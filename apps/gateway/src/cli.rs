@@ -11,6 +11,7 @@ use control::Sources;
 use engine::Idle;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use trace::TraceLog;
 
 use crate::config::Config;
 use crate::gateway::{Gateway, GatewayHandle, Report};
@@ -55,6 +56,10 @@ pub struct Args {
     /// How it can be looked into.
     #[command(flatten)]
     pub control: control::ServeArgs,
+
+    /// What it writes down.
+    #[command(flatten)]
+    pub trace: trace::TraceArgs,
 }
 
 /// Runs it until SIGTERM or SIGINT.
@@ -75,14 +80,25 @@ pub fn run(args: Args) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return Exit::Environment.because("gateway", error),
     };
-    let gateway = match Gateway::start(config, Vec::new()) {
+    let log = match args.trace.open("gateway") {
+        Ok(log) => log,
+        Err(error) => return Exit::Environment.because("gateway", error),
+    };
+    let sinks = log.as_ref().map(TraceLog::sinks);
+    let gateway = match Gateway::start_traced(config, Vec::new(), sinks) {
         Ok(gateway) => gateway,
         Err(error) => return Exit::Environment.because("gateway", error),
     };
     cli::port_notes("gateway", &gateway.engine_stats());
     // Served until the closing report: a drain can be watched.
     match args.control.serve("gateway", Sources::new("gateway", [gateway.rx_viewer()])) {
-        Ok(_control) => serve(gateway, &args, &mut signals),
+        Ok(_control) => {
+            let exit = serve(gateway, &args, &mut signals);
+            match log.map(TraceLog::finish).transpose() {
+                Ok(_) => exit,
+                Err(error) => Exit::Environment.because("gateway", error),
+            }
+        }
         Err(error) => Exit::Environment.because("gateway", error),
     }
 }

@@ -9,6 +9,7 @@ use engine::{CoreInfo, Engine, EngineStats, SocketHandle};
 use pmd::Port;
 use rxrpc::{ClientPorts, OpenError, OpenLocal, RxControl, RxHandler, RxViewer};
 use serde::Serialize;
+use trace::TraceSinks;
 
 use crate::app::{Command, GatewayApp, endpoint_config};
 use crate::config::{self, Config, ListenerMode};
@@ -82,6 +83,15 @@ impl Gateway {
     /// Starts a gateway. `ports` are devices that are open already, in the order of the configuration's; without any, the
     /// configuration's URLs are opened.
     pub fn start(config: Config, ports: Vec<Box<dyn Port>>) -> Result<GatewayHandle, StartError> {
+        Gateway::start_traced(config, ports, None)
+    }
+
+    /// The same with an event log.
+    pub fn start_traced(
+        config: Config,
+        ports: Vec<Box<dyn Port>>,
+        trace: Option<TraceSinks>,
+    ) -> Result<GatewayHandle, StartError> {
         let config = Arc::new(config);
         let shared = Shared::new(&config, config.cores.count());
         let endpoint = endpoint_config(&config);
@@ -89,7 +99,8 @@ impl Gateway {
             let (config, shared) = (config.clone(), shared.clone());
             move |info: CoreInfo| {
                 let app = GatewayApp::new(config.clone(), shared.clone(), info.core, info.seed, info.now);
-                RxHandler::new(endpoint.clone(), info.seed, app)
+                let sink = trace.as_ref().map(|trace| trace.sink(info.core));
+                RxHandler::new(endpoint.clone(), info.seed, app).traced(sink)
             }
         };
         let engine = builder(&config, ports).start_with(make)?;

@@ -26,6 +26,7 @@ enum Command {
     Rx(inspect::rx::Args),
     Top(inspect::top::Args),
     Capture(capture::cli::Args),
+    Trace(trace::cli::Args),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Rx(args) => inspect::rx::run(args),
         Command::Top(args) => inspect::top::run(args),
         Command::Capture(args) => capture::cli::run(args),
+        Command::Trace(args) => trace::cli::run(args),
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use trace::TraceLog;
 
 /// Measure Rx: serve rxperf calls, or make them and verify every byte of the answers
 ///
@@ -57,6 +58,9 @@ struct PortArgs {
 
     #[command(flatten)]
     idle: cli::IdleArgs,
+
+    #[command(flatten)]
+    trace: trace::TraceArgs,
 }
 
 impl PortArgs {
@@ -223,6 +227,7 @@ enum Failure {
     Control(#[from] control::ServeError),
     #[error(transparent)]
     Security(#[from] SecurityError),
+    Trace(#[from] trace::LogError),
 }
 
 impl Failure {
@@ -244,8 +249,10 @@ fn server(args: &ServerArgs) -> Result<Exit, Failure> {
     let interrupted = interrupted();
     let listen = args.listen.unwrap_or(SocketAddr::new(args.port.address.addr(), UDP_PORT));
     let builder = args.port.builder("rxperf server");
+    let log = args.port.trace.open("rxperf server")?;
+    let sinks = log.as_ref().map(TraceLog::sinks);
     let (cores, buffers, security) = (args.port.core_count(), args.port.buffers, args.security.server()?);
-    let service = ServiceRun::start_secured(builder, cores, buffers, &[listen], security)?;
+    let service = ServiceRun::start_with(builder, cores, buffers, &[listen], security, sinks)?;
     let _control =
         args.control.serve("rxperf-server", Sources::new("rxperf server", [service.rx_viewer()]))?;
     if let Ok(stats) = service.rx_viewer().stats() {
@@ -270,6 +277,7 @@ fn server(args: &ServerArgs) -> Result<Exit, Failure> {
     cli::say(if args.json { last.json() } else { last.line() + "\n" });
     let leaks = service.shutdown().leaks();
     leaks.iter().for_each(|leak| eprintln!("rxline rxperf: {leak}"));
+    finish(log)?;
     Ok(if leaks.is_empty() { Exit::Ok } else { Exit::Failed })
 }
 
@@ -348,12 +356,24 @@ impl ClientArgs {
     }
 }
 
+/// The log is whole once the engine has stopped.
+fn finish(log: Option<TraceLog>) -> Result<(), Failure> {
+    let Some(log) = log else { return Ok(()) };
+    let written = log.finish()?;
+    if written.missing > 0 {
+        eprintln!("rxline rxperf: {} events are missing in the log: they came too fast", written.missing);
+    }
+    Ok(())
+}
+
 fn client(args: &ClientArgs) -> Result<Exit, Failure> {
     let interrupted = interrupted();
     let builder = args.port.builder("rxperf client");
+    let log = args.port.trace.open("rxperf client")?;
+    let sinks = log.as_ref().map(TraceLog::sinks);
     let (cores, buffers) = (args.port.core_count(), args.port.buffers);
     let credentials = args.security.client(&args.ticket)?;
-    let mut load = LoadRun::start_with_credentials(builder, cores, buffers, args.config(), credentials)?;
+    let mut load = LoadRun::start_with(builder, cores, buffers, args.config(), credentials, sinks)?;
     load.begin();
     let mut live = Live::new(false);
     let started = Instant::now();
@@ -376,6 +396,7 @@ fn client(args: &ClientArgs) -> Result<Exit, Failure> {
     let mut summary = load.summary();
     summary.lose(left);
     load.shutdown().leaks().iter().for_each(|leak| eprintln!("rxline rxperf: {leak}"));
+    finish(log)?;
     if args.json {
         cli::say(format_args!("{}\n", serde_json::to_string(&summary).expect("plain data")));
     } else {

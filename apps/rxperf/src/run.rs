@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
+use trace::TraceSinks;
 
 /// Why a service or a load did not start.
 #[derive(Debug, thiserror::Error)]
@@ -66,16 +67,17 @@ impl ServiceRun {
         buffers: usize,
         listen: &[SocketAddr],
     ) -> Result<Self, RunError> {
-        Self::start_secured(builder, cores, buffers, listen, Security::none())
+        Self::start_with(builder, cores, buffers, listen, Security::none(), None)
     }
 
-    /// The same for callers who prove who they are.
-    pub fn start_secured(
+    /// The same for callers who prove who they are, and with an event log.
+    pub fn start_with(
         builder: Builder,
         cores: usize,
         buffers: usize,
         listen: &[SocketAddr],
         security: Security,
+        trace: Option<TraceSinks>,
     ) -> Result<Self, RunError> {
         let figures: Vec<_> = (0..cores).map(|_| Arc::new(ServiceFigures::default())).collect();
         let (addresses, of_core) = (listen.to_vec(), figures.clone());
@@ -85,7 +87,8 @@ impl ServiceRun {
             endpoint.calls_max = crate::service::CALLS_MAX + SPARE_CALLS;
             let figures = of_core[info.core].clone();
             let service = PerfService::new(addresses.clone(), security.clone(), figures);
-            RxHandler::new(endpoint, info.seed, service)
+            let sink = trace.as_ref().map(|trace| trace.sink(info.core));
+            RxHandler::new(endpoint, info.seed, service).traced(sink)
         })?;
         let open = |&address| engine.open(address).map_err(|error| RunError::Listen { address, error });
         let listeners = listen.iter().map(open).collect::<Result<_, _>>()?;
@@ -138,16 +141,17 @@ impl LoadRun {
         buffers: usize,
         config: LoadConfig,
     ) -> Result<Self, RunError> {
-        Self::start_with_credentials(builder, cores, buffers, config, None)
+        Self::start_with(builder, cores, buffers, config, None, None)
     }
 
-    /// The same with calls that prove who makes them.
-    pub fn start_with_credentials(
+    /// The same with calls that prove who makes them, and with an event log.
+    pub fn start_with(
         builder: Builder,
         cores: usize,
         buffers: usize,
         config: LoadConfig,
         credentials: Option<Credentials>,
+        trace: Option<TraceSinks>,
     ) -> Result<Self, RunError> {
         let figures: Vec<_> = (0..cores).map(|_| Arc::new(LoadFigures::default())).collect();
         let of_core = figures.clone();
@@ -158,7 +162,8 @@ impl LoadRun {
             endpoint.bundle_waiting_max = config.in_flight;
             let share = config.share(info.core, cores);
             let load = Load::new(share, credentials.clone(), of_core[info.core].clone());
-            RxHandler::new(endpoint, info.seed, load)
+            let sink = trace.as_ref().map(|trace| trace.sink(info.core));
+            RxHandler::new(endpoint, info.seed, load).traced(sink)
         })?;
         let clients = engine.open_clients().map_err(RunError::Clients)?;
         let spare = (0..cores).map(|_| Some(Box::default())).collect();
