@@ -4,7 +4,8 @@
 //! exactly as long as it is under way: who ends a call takes it off its channel (endpoint_calls.rs).
 
 use crate::ack::AckState;
-use crate::congestion::{CongestionControl, Reno};
+use crate::congestion::{CongestionControl, Cubic};
+use crate::rtt::Rtt;
 use crate::recv_queue::RecvQueue;
 use crate::security::{Identity, Level};
 use crate::send_queue::SendQueue;
@@ -12,7 +13,8 @@ use crate::shared::{Shared, Work};
 use crate::slab::Recycle;
 use crate::timer::{Timer, TimerKey};
 use crate::{
-    BundleId, CallId, CallState, CallTimeouts, CallView, Completion, ConnId, Event, LocalId, PeerId, Role,
+    BundleId, CallId, CallState, CallTimeouts, CallView, Completion, ConnId, EndpointConfig, Event, LocalId, PeerId,
+    Role,
 };
 use pmd::Instant;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -49,7 +51,7 @@ pub struct Call {
     pub send: SendQueue,
     pub recv: RecvQueue,
     pub ack: AckState,
-    pub congestion: Reno,
+    pub congestion: Cubic,
     /// Packets that the peer takes beyond what it hard-acknowledged.
     pub peer_window: u32,
     /// Serial of the newest ACK seen.
@@ -88,8 +90,8 @@ pub struct Deadlines {
     pub began: Instant,
     /// The retransmission timer.
     pub resend: Option<Instant>,
-    /// The next time it fires, a tail probe is due, and not a timeout.
-    pub probe_next: bool,
+    /// What it fires for.
+    pub resend_for: Resend,
     /// The tail was probed since anything was last acknowledged.
     pub probed: bool,
     /// A tail probe is to be sent.
@@ -107,6 +109,18 @@ pub struct Deadlines {
     pub hard: Option<Instant>,
     pub idle: Option<Duration>,
     pub dead: Duration,
+}
+
+/// What the retransmission timer fires for (RFC 8985).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Resend {
+    /// Nothing was acknowledged for a retransmission timeout.
+    #[default]
+    Timeout,
+    /// The tail of what was sent may be lost: a probe finds out.
+    Probe,
+    /// A packet that was overtaken has had its time.
+    Reorder,
 }
 
 /// What either side may send before the other has said what it takes.
@@ -136,7 +150,7 @@ impl Default for Call {
             send: SendQueue::default(),
             recv: RecvQueue::default(),
             ack: AckState::new(INITIAL_WINDOW),
-            congestion: Reno::default(),
+            congestion: Cubic::default(),
             peer_window: INITIAL_WINDOW,
             ack_serial: None,
             limited: false,
@@ -276,23 +290,28 @@ impl Call {
         self.rearm(shared);
     }
 
-    /// Sets the retransmission timer after a transmission or an acknowledgement.
-    pub fn arm_resend(
-        &mut self,
-        now: Instant,
-        rto: Duration,
-        pto: Option<Duration>,
-        asked: bool,
-        max: Duration,
-    ) {
+    /// Sets the retransmission timer after a transmission or an acknowledgement. `asked`: the peer was asked for an ACK.
+    pub fn arm_resend(&mut self, now: Instant, rtt: &Rtt, config: &EndpointConfig, asked: bool) {
         /// What a peer may take to acknowledge what did not ask for it.
         const PATIENCE: Duration = Duration::from_millis(150);
+        /// A tail probe is not sent sooner: timers are no finer.
+        const PROBE_MIN: Duration = Duration::from_millis(10);
         let patience = if asked { Duration::ZERO } else { PATIENCE };
-        let rto = (rto * (1 << self.deadlines.backoff.min(16))).min(max) + patience;
-        let pto = pto.filter(|_| !self.deadlines.probed && self.send.in_flight() > 0);
-        let probe = pto.map(|pto| pto + patience).filter(|&pto| pto < rto);
-        self.deadlines.probe_next = probe.is_some();
-        self.deadlines.resend = Some(now + probe.unwrap_or(rto));
+        let d = &mut self.deadlines;
+        let rto = rtt.rto(config.initial_rto, config.min_rto, config.max_rto);
+        let rto = (rto * (1 << d.backoff.min(16))).min(config.max_rto) + patience;
+        (d.resend_for, d.resend) = (Resend::Timeout, Some(now + rto));
+        if let Some(smoothed) = rtt.smoothed().filter(|_| !d.probed && self.send.in_flight() > 0) {
+            let probe = (smoothed * 2).max(PROBE_MIN) + patience;
+            if probe < rto {
+                (d.resend_for, d.resend) = (Resend::Probe, Some(now + probe));
+            }
+        }
+        if let Some(check) = self.send.check_at()
+            && d.resend.is_none_or(|at| check < at)
+        {
+            (d.resend_for, d.resend) = (Resend::Reorder, Some(check));
+        }
     }
 
     /// Whether the peer's silence means something: it knows of the call.

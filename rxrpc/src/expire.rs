@@ -1,11 +1,10 @@
 //! What time alone brings about: delayed ACKs, retransmission, pings, and the end of calls that wait in vain.
 
 use crate::call::Call;
-use crate::congestion::CongestionControl;
 use crate::endpoint::Endpoint;
+use crate::loss::resend;
 use crate::shared::Shared;
 use crate::timer::TimerKey;
-use crate::trace::Happened;
 use crate::{CallId, Completion, Role, Timeout};
 use pmd::Instant;
 
@@ -34,7 +33,9 @@ impl Endpoint {
         let shared = &mut self.shared;
         call.ack.expire(now);
         if call.deadlines.resend.is_some_and(|at| at <= now) {
-            resend(now, call, shared);
+            if let Some(peer) = self.peers.get(call.peer) {
+                resend(now, call, peer, shared);
+            }
         }
         if call.watches_peer() && call.ping_at(shared) <= now {
             call.ack.ping = true;
@@ -76,28 +77,4 @@ fn over(now: Instant, call: &Call, shared: &Shared) -> Option<Completion> {
         return Some(Completion::TimedOut(Timeout::Dead));
     }
     d.idle.is_some_and(|idle| d.moved + idle <= now).then_some(Completion::TimedOut(Timeout::Idle))
-}
-
-/// The retransmission timer: first a probe of the tail, then all over again.
-fn resend(now: Instant, call: &mut Call, shared: &mut Shared) {
-    let d = &mut call.deadlines;
-    d.resend = None;
-    if std::mem::take(&mut d.probe_next) {
-        // One probe for each silence: the next firing is a timeout.
-        d.probe = call.send.in_flight() > 0;
-        d.probed = true;
-        return;
-    }
-    d.backoff += 1;
-    if call.send.in_flight() > 0 {
-        shared.stats.timeouts += 1;
-        let in_flight = call.send.in_flight();
-        call.send.timed_out();
-        call.congestion.on_timeout(in_flight);
-        shared.trace(now, call, || Happened::TimedOut { packets: in_flight });
-        shared.trace_windows(now, call);
-    } else {
-        // The peer's window holds everything back: ask for it.
-        call.ack.ping = true;
-    }
 }

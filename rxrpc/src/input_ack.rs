@@ -1,16 +1,14 @@
 //! ACK packets: what the peer has, what it takes, how long it took.
 
 use crate::call::Call;
-use crate::congestion::CongestionControl;
 use crate::endpoint::Endpoint;
+use crate::loss::steer;
 use crate::peer::Peer;
 use crate::send_queue::{AckFault, Acked};
 use crate::shared::Shared;
-use crate::trace::Happened;
 use crate::wire::{Ack, AckReason, Flags, Header};
 use crate::{CallId, Completion, Role, RxDrop};
 use pmd::Instant;
-use std::time::Duration;
 
 impl Endpoint {
     pub(crate) fn input_ack(
@@ -52,7 +50,7 @@ impl Endpoint {
             self.finish(now, call_id, Completion::Succeeded);
             return;
         }
-        if !call.send.awaits_ack() {
+        if call.send.outstanding() == 0 {
             call.deadlines.resend = None;
         }
         call.notify_writable(&mut self.shared);
@@ -70,21 +68,21 @@ fn take_ack(
     header: &Header,
     ack: &Ack<'_>,
 ) -> Result<(), RxDrop> {
-    let newer =
-        call.ack_serial.is_none_or(|seen| header.serial.wrapping_sub(seen).wrapping_sub(1) < u32::MAX / 2);
+    // The answer to our ping is new, even from a peer that was restarted and counts from one again.
+    let pong = ack.reason == AckReason::PingResponse
+        && call.ack.pinged.is_some_and(|(serial, _)| serial == ack.serial);
+    let newer = pong
+        || call.ack_serial.is_none_or(|seen| header.serial.wrapping_sub(seen).wrapping_sub(1) < u32::MAX / 2);
     let moves = ack.first.wrapping_sub(call.send.first()).wrapping_sub(1) < u32::MAX / 2;
     if !newer && !moves {
         return Err(RxDrop::OldAck);
     }
     // An ACK overtaken by a later one may still free what it acknowledges for good; its slots are out of date.
-    let slots = if newer { ack.slots } else { &[] };
-    let in_flight = call.send.in_flight();
-    let least_rtt = peer.rtt.minimum().unwrap_or(Duration::ZERO);
-    let news =
-        call.send.acked(now, ack.first, slots, ack.serial, least_rtt).map_err(|fault| match fault {
-            AckFault::Old => RxDrop::OldAck,
-            AckFault::Beyond => RxDrop::BadAck,
-        })?;
+    let slots = newer.then_some(ack.slots);
+    let news = call.send.acked(now, ack.first, slots, ack.serial, &peer.rtt).map_err(|fault| match fault {
+        AckFault::Old => RxDrop::OldAck,
+        AckFault::Beyond => RxDrop::BadAck,
+    })?;
     if matches!(ack.reason, AckReason::ExceedsWindow | AckReason::NoSpace) {
         call.send.refused(ack.serial);
     }
@@ -99,10 +97,11 @@ fn take_ack(
         }
     }
     measure(now, call, peer, shared, ack, &news);
-    if ack.reason == AckReason::Duplicate && call.retransmits > 0 {
+    let duplicate = ack.reason == AckReason::Duplicate;
+    if duplicate && call.retransmits > 0 {
         call.send.was_not_lost();
     }
-    steer(now, call, peer, shared, in_flight, &news);
+    steer(now, call, peer, shared, &Acked { repaired: news.repaired && !duplicate, ..news });
     Ok(())
 }
 
@@ -117,30 +116,8 @@ fn measure(now: Instant, call: &mut Call, peer: &mut Peer, shared: &mut Shared, 
     };
     let delayed = matches!(ack.reason, AckReason::Delay | AckReason::Idle);
     if let Some(sample) = news.rtt.filter(|_| !delayed).or(ping) {
-        peer.rtt.sample(sample);
+        peer.rtt.sample(now, sample);
         shared.stats.rtt(sample);
         shared.trace_rtt(now, call, peer, sample);
     }
-}
-
-/// The congestion window and the retransmission timer.
-fn steer(now: Instant, call: &mut Call, peer: &Peer, shared: &mut Shared, in_flight: u32, news: &Acked) {
-    if news.lost > 0 {
-        shared.stats.fast_retransmits += u64::from(news.lost);
-        shared.trace(now, call, || Happened::Lost { packets: news.lost });
-        if !call.send.in_recovery() {
-            call.congestion.on_loss(in_flight);
-        }
-    } else if news.packets > 0 && !call.send.recovering() {
-        call.congestion.on_acked(news.packets, call.limited);
-    }
-    if news.packets > 0 {
-        call.deadlines.backoff = 0;
-        call.deadlines.probed = false;
-        let config = &shared.config;
-        let rto = peer.rtt.rto(config.initial_rto, config.min_rto, config.max_rto);
-        let pto = peer.rtt.smoothed().map(|rtt| (rtt * 2).max(Duration::from_millis(10)));
-        call.arm_resend(now, rto, pto, true, config.max_rto);
-    }
-    shared.trace_windows(now, call);
 }

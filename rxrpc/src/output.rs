@@ -171,7 +171,9 @@ impl Out<'_, '_> {
             && let Some(tail) = self.call.send.tail()
         {
             self.shared.stats.tail_probes += 1;
-            self.packet(tail, true)?;
+            let sent = self.packet(tail, true);
+            self.call.send.probed(self.conn.serial);
+            sent?;
         }
         loop {
             let window = self.call.congestion.window().min(self.shared.config.transmit_window);
@@ -198,25 +200,21 @@ impl Out<'_, '_> {
             && send.in_flight() + 1 < window
             && index + 1 < self.call.peer_window as usize;
         let alone = outgoing.last && outgoing.seq == 1;
-        outgoing.again || !follows && !alone || self.peer.wants_rtt(self.now)
+        // One packet of each round trip measures it.
+        let measures = send.begins_round() && outgoing.seq > 1;
+        outgoing.again || !follows && !alone || measures || self.peer.wants_rtt(self.now)
     }
 
-    /// Data that the peer's window holds back, with nothing in flight: only the peer can open it again, and what says
-    /// so may be lost. The timer asks.
+    /// Data that the peer's window holds back, or that it has not taken for good, with nothing in flight: only the peer
+    /// can change that, and what says so may be lost. The timer asks.
     fn watch_stall(&mut self) {
-        let d = &self.call.deadlines;
-        if self.call.send.in_flight() > 0 || !self.call.send.wants_to_send() {
+        let (d, send) = (&self.call.deadlines, &self.call.send);
+        if send.in_flight() > 0 || !send.wants_to_send() && send.outstanding() == 0 {
             return;
         }
         if d.resend.is_none_or(|at| at <= self.now) {
-            let rto = self.rto();
-            self.call.arm_resend(self.now, rto, None, true, self.shared.config.max_rto);
+            self.call.arm_resend(self.now, &self.peer.rtt, &self.shared.config, true);
         }
-    }
-
-    fn rto(&self) -> std::time::Duration {
-        let config = &self.shared.config;
-        self.peer.rtt.rto(config.initial_rto, config.min_rto, config.max_rto)
     }
 
     /// Sends one DATA packet.
@@ -248,8 +246,7 @@ impl Out<'_, '_> {
         self.count_data(again, len);
         // Whoever sends a reply has the request.
         self.call.ack.implied();
-        let (rto, pto) = (self.rto(), self.peer.rtt.smoothed().map(|rtt| (rtt * 2).max(PTO_MIN)));
-        self.call.arm_resend(self.now, rto, pto, ask, self.shared.config.max_rto);
+        self.call.arm_resend(self.now, &self.peer.rtt, &self.shared.config, ask);
         self.hand_over(packet)
     }
 
@@ -306,9 +303,6 @@ impl Out<'_, '_> {
         }
     }
 }
-
-/// A tail probe is not sent sooner: timers are no finer.
-const PTO_MIN: std::time::Duration = std::time::Duration::from_millis(10);
 
 fn trailer(shared: &Shared, window: u32) -> AckTrailer {
     let config = &shared.config;

@@ -2,20 +2,17 @@
 //! the user handed over.
 //!
 //! Payload stays in its buffer until the peer's hard acknowledgement; every transmission copies it into a fresh one, so
-//! that a buffer that a driver still holds is never touched. Loss is judged by the order of transmissions: a packet is
-//! lost once packets sent [`REORDER`] or more transmissions after it have arrived.
+//! that a buffer that a driver still holds is never touched. What is lost is judged by RACK (rack.rs), which sees packets in
+//! the order of their transmissions. What the peer acknowledges softly it may take back, until the hard acknowledgement.
 //!
-//! Deliberately absent: windows of congestion (congestion.rs) and clocks.
+//! Deliberately absent: windows of congestion (congestion/) and clocks.
 
+use crate::rack::Rack;
+use crate::rtt::Rtt;
 use crate::slab::Recycle;
 use pmd::{Instant, Mbuf, Pool};
 use std::collections::VecDeque;
 use std::time::Duration;
-
-/// Later transmissions that must have arrived before a packet counts as lost.
-const REORDER: u32 = 3;
-/// What that may grow to where the network reorders.
-const REORDER_MAX: u32 = 32;
 
 /// Where a packet is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +58,10 @@ pub struct Acked {
     pub rtt: Option<Duration>,
     /// Packets newly found lost.
     pub lost: u32,
+    /// The packet arrived that a round trip is measured by.
+    pub round: bool,
+    /// A tail probe repaired a loss.
+    pub repaired: bool,
 }
 
 /// Why an ACK was not believed.
@@ -84,9 +85,11 @@ pub struct SendQueue {
     lost: u32,
     acked: u32,
     order: u32,
-    /// The latest transmission known to have arrived.
-    arrived: u32,
-    reorder_extra: u32,
+    rack: Rack,
+    /// Once the transmission at this position has arrived, a round trip is over and the next packet begins another.
+    mark: u32,
+    /// Serial of the tail probe that is under way.
+    probe: Option<u32>,
     /// Recovery from a loss lasts until this sequence number is acknowledged.
     recovery_end: u32,
     /// The first packet found lost is sent again at once, whatever the halved window says.
@@ -128,9 +131,14 @@ impl SendQueue {
         self.sent
     }
 
-    /// Whether something sent awaits an acknowledgement or another transmission.
-    pub fn awaits_ack(&self) -> bool {
-        self.in_flight > 0 || self.lost > 0
+    /// When the next packet may turn out to be lost.
+    pub fn check_at(&self) -> Option<Instant> {
+        self.rack.check_at.filter(|_| self.in_flight > 0)
+    }
+
+    /// Whether the next packet sent begins a round trip.
+    pub fn begins_round(&self) -> bool {
+        self.rack.arrived >= self.mark
     }
 
     /// Whether there is something that was never sent, or is to be sent again.
@@ -255,6 +263,9 @@ impl SendQueue {
     /// Notes that the packet was sent.
     pub fn sent(&mut self, index: usize, now: Instant, serial: u32) {
         self.order += 1;
+        if self.begins_round() {
+            self.mark = self.order;
+        }
         let packet = &mut self.packets[index];
         match packet.state {
             State::Unsent => {
@@ -278,14 +289,20 @@ impl SendQueue {
         packet.sent_at = now;
     }
 
-    /// Takes an ACK in: everything before `first` has been taken for good; `slots` speak of what follows.
+    /// Notes that the packet with this serial probes the tail.
+    pub fn probed(&mut self, serial: u32) {
+        self.probe = Some(serial);
+    }
+
+    /// Takes an ACK in: everything before `first` has been taken for good; `slots` speak of what follows, if there are any
+    /// to be believed.
     pub fn acked(
         &mut self,
         now: Instant,
         first: u32,
-        slots: &[u8],
+        slots: Option<&[u8]>,
         serial: u32,
-        least_rtt: Duration,
+        rtt: &Rtt,
     ) -> Result<Acked, AckFault> {
         let gone = first.wrapping_sub(self.first());
         if gone > u32::MAX / 2 {
@@ -294,38 +311,46 @@ impl SendQueue {
         if gone as usize > self.sent {
             return Err(AckFault::Beyond);
         }
-        let mut news = Acked::default();
+        let round = self.begins_round();
+        let mut ack = Arrivals { now, serial, least: rtt.minimum().unwrap_or_default(), news: Acked::default() };
         for _ in 0..gone {
             let packet = self.packets.pop_front().expect("was sent");
+            self.before = self.before.wrapping_add(1);
             self.sent -= 1;
-            news.freed += 1;
+            ack.news.freed += 1;
             self.leave(packet.state);
             if packet.state != State::Acked {
-                self.arrival(&packet, now, serial, least_rtt, &mut news);
-            } else {
-                self.acked -= 1;
+                ack.note(&packet, self.before, &mut self.rack, self.probe);
             }
         }
-        self.before = self.before.wrapping_add(gone);
-        self.soft(now, slots, serial, least_rtt, &mut news);
-        // Only news can prove a loss, and only packets with later ones behind them can be lost.
-        if news.packets > 0 && self.in_flight > 0 && self.acked > 0 {
-            news.lost = self.judge();
+        if let Some(slots) = slots {
+            self.soft(slots, &mut ack);
         }
+        let mut news = ack.news;
+        // Only news can prove a loss.
+        if news.packets > 0 && self.in_flight > 0 {
+            self.rack.set_window(self.recovering(), self.acked, rtt);
+            news.lost = self.judge(now);
+        }
+        news.round = !round && self.begins_round();
         Ok(news)
     }
 
-    fn soft(&mut self, now: Instant, slots: &[u8], serial: u32, least_rtt: Duration, news: &mut Acked) {
-        for (index, slot) in slots.iter().enumerate().take(self.sent) {
+    fn soft(&mut self, slots: &[u8], ack: &mut Arrivals) {
+        // Nothing was held softly and nothing is: the plain case.
+        if slots.is_empty() && self.acked == 0 {
+            return;
+        }
+        for index in 0..self.sent {
             let had = self.packets[index].state == State::Acked;
-            let has = slot & 1 != 0;
+            // Of what lies beyond the slots the peer has nothing.
+            let has = slots.get(index).is_some_and(|slot| slot & 1 != 0);
             if has && !had {
-                let state = self.packets[index].state;
+                let state = std::mem::replace(&mut self.packets[index].state, State::Acked);
                 self.leave(state);
-                self.packets[index].state = State::Acked;
                 self.acked += 1;
-                let Packet { order, serial: its, sends, sent_at, .. } = self.packets[index];
-                self.arrived_one(order, its, sends, sent_at, now, serial, least_rtt, news);
+                let seq = self.first().wrapping_add(index as u32);
+                ack.note(&self.packets[index], seq, &mut self.rack, self.probe);
             } else if !has && had {
                 // The peer threw away what it had; it may do that until the hard acknowledgement.
                 self.packets[index].state = State::Lost;
@@ -346,69 +371,28 @@ impl SendQueue {
         }
     }
 
-    fn arrival(&mut self, packet: &Packet, now: Instant, serial: u32, least_rtt: Duration, news: &mut Acked) {
-        self.arrived_one(
-            packet.order,
-            packet.serial,
-            packet.sends,
-            packet.sent_at,
-            now,
-            serial,
-            least_rtt,
-            news,
-        );
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn arrived_one(
-        &mut self,
-        order: u32,
-        its: u32,
-        sends: u8,
-        sent_at: Instant,
-        now: Instant,
-        serial: u32,
-        least_rtt: Duration,
-        news: &mut Acked,
-    ) {
-        news.packets += 1;
-        let age = now.saturating_duration_since(sent_at);
-        let named = its == serial;
-        if named {
-            news.rtt = Some(age);
-        }
-        // Of a packet sent twice nobody knows which copy arrived, unless the ACK names it or it came too soon.
-        if sends == 1 || named || age >= least_rtt && least_rtt > Duration::ZERO {
-            self.arrived = self.arrived.max(order);
-        }
-    }
-
     fn leave(&mut self, state: State) {
         match state {
             State::InFlight => self.in_flight -= 1,
             State::Lost => self.lost -= 1,
-            State::Unsent | State::Acked => {}
+            State::Acked => self.acked -= 1,
+            State::Unsent => {}
         }
     }
 
-    /// Gives up packets that later ones have overtaken.
-    fn judge(&mut self) -> u32 {
-        let limit = self.arrived.saturating_sub(REORDER + self.reorder_extra);
+    /// Gives up packets that were overtaken by later ones and have had their time.
+    fn judge(&mut self, now: Instant) -> u32 {
         let mut lost = 0;
-        let mut acked = self.acked;
+        self.rack.check_at = None;
         for packet in self.packets.iter_mut().take(self.sent) {
-            match packet.state {
-                State::InFlight if packet.order <= limit => {
-                    packet.state = State::Lost;
-                    lost += 1;
+            if packet.order > self.rack.arrived {
+                // Whatever follows one that was sent once was sent after it.
+                if packet.sends == 1 {
+                    break;
                 }
-                State::Acked => {
-                    acked -= 1;
-                    if acked == 0 {
-                        break;
-                    }
-                }
-                _ => {}
+            } else if packet.state == State::InFlight && self.rack.is_lost(now, packet.sent_at) {
+                packet.state = State::Lost;
+                lost += 1;
             }
         }
         self.in_flight -= lost;
@@ -416,9 +400,14 @@ impl SendQueue {
         lost
     }
 
+    /// Time has passed: gives up what has had its time by now. Returns how many packets.
+    pub fn overdue(&mut self, now: Instant) -> u32 {
+        self.judge(now)
+    }
+
     /// A packet that we took for lost had arrived: the network reorders more than we thought.
     pub fn was_not_lost(&mut self) {
-        self.reorder_extra = (self.reorder_extra + 1).min(REORDER_MAX - REORDER);
+        self.rack.was_not_lost();
     }
 
     /// Whether a loss found now belongs to a window that was punished already. Starts a new recovery if not.
@@ -426,6 +415,7 @@ impl SendQueue {
         let inside = self.recovering();
         if !inside {
             self.urgent = true;
+            self.rack.recovery();
             self.recovery_end = self.before.wrapping_add(self.sent as u32);
         }
         inside
@@ -438,6 +428,7 @@ impl SendQueue {
 
     /// Nothing came back for too long: everything in flight is lost.
     pub fn timed_out(&mut self) {
+        self.rack.check_at = None;
         for packet in self.packets.iter_mut().take(self.sent) {
             if packet.state == State::InFlight {
                 packet.state = State::Lost;
@@ -462,6 +453,34 @@ impl SendQueue {
     /// The peer has all that was sent so far (ACKALL). Returns what is new.
     pub fn acked_all(&mut self, now: Instant) -> Acked {
         let first = self.first().wrapping_add(self.sent as u32);
-        self.acked(now, first, &[], 0, Duration::ZERO).unwrap_or_default()
+        self.acked(now, first, None, 0, &Rtt::default()).unwrap_or_default()
+    }
+}
+
+/// One ACK, and what it shows to have arrived.
+struct Arrivals {
+    now: Instant,
+    /// Serial of the transmission that caused it.
+    serial: u32,
+    /// The least round trip.
+    least: Duration,
+    news: Acked,
+}
+
+impl Arrivals {
+    /// The packet is acknowledged for the first time.
+    fn note(&mut self, packet: &Packet, seq: u32, rack: &mut Rack, probe: Option<u32>) {
+        self.news.packets += 1;
+        let age = self.now.saturating_duration_since(packet.sent_at);
+        let (once, named) = (packet.sends == 1, packet.serial == self.serial);
+        if named {
+            self.news.rtt = Some(age);
+            self.news.repaired |= probe == Some(packet.serial) && !once;
+        }
+        rack.note_order(seq, once);
+        // Of a packet sent twice nobody knows which copy arrived, unless the ACK names it or it came too soon.
+        if once || named || age >= self.least && self.least > Duration::ZERO {
+            rack.arrival(packet.order, age);
+        }
     }
 }

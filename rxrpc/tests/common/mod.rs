@@ -33,6 +33,32 @@ impl Faults {
     }
 }
 
+/// The narrowest link on the way to a node, with the queue in front of it. What finds the queue full is lost.
+#[derive(Clone, Copy, Debug)]
+pub struct Bottleneck {
+    pub bytes_per_second: u64,
+    /// Bytes that may wait in front of the link.
+    pub queue_max: u64,
+}
+
+impl Bottleneck {
+    fn nanos(&self, bytes: u64) -> u64 {
+        bytes * 1_000_000_000 / self.bytes_per_second
+    }
+
+    /// When a packet that comes now has passed the link. `None`: the queue is full. `free_at` is when the link has
+    /// passed everything before it.
+    fn pass(&self, now: u64, free_at: &mut u64, bytes: usize) -> Option<u64> {
+        let begins = now.max(*free_at);
+        if begins - now > self.nanos(self.queue_max) {
+            return None;
+        }
+        // What UDP, IPv4 and Ethernet add.
+        *free_at = begins + self.nanos(bytes as u64 + 46);
+        Some(*free_at)
+    }
+}
+
 /// One endpoint with its address and pool.
 pub struct Node {
     pub rx: Endpoint,
@@ -44,6 +70,8 @@ pub struct Node {
     pub results: Vec<(RxDrop, u64)>,
     /// Closed: what arrives is thrown away unseen.
     pub deaf: bool,
+    /// When the bottleneck in front of it has passed everything.
+    link_free_at: u64,
 }
 
 impl Node {
@@ -54,7 +82,7 @@ impl Node {
         let addr = SocketAddr::from(([10, 0, 0, index as u8 + 1], 7000 + index as u16));
         let local = rx.add_local(addr).unwrap();
         let pool = pool.build().unwrap().claim();
-        Self { rx, pool, addr, local, sent: 0, results: Vec::new(), deaf: false }
+        Self { rx, pool, addr, local, sent: 0, results: Vec::new(), deaf: false, link_free_at: 0 }
     }
 }
 
@@ -75,9 +103,12 @@ pub struct Net {
     pub now: Instant,
     pub nodes: Vec<Node>,
     pub faults: Faults,
+    /// One for each node: what is sent to it shares the link, whoever sent it.
+    pub bottleneck: Option<Bottleneck>,
     pub random: fastrand::Rng,
     flights: BinaryHeap<Flight>,
     order: u64,
+    scratch: Vec<u8>,
     /// Sees every datagram before the faults do; false drops it.
     pub tap: Option<Tap>,
 }
@@ -91,7 +122,8 @@ impl Net {
             .map(|(index, config)| Node::new(index, config, random.u64(..), buffers))
             .collect();
         let now = Instant::from_nanos(1_000_000_000);
-        Self { now, nodes, faults, random, flights: BinaryHeap::new(), order: 0, tap: None }
+        let (flights, scratch) = (BinaryHeap::new(), vec![0; 65_536]);
+        Self { now, nodes, faults, bottleneck: None, random, flights, order: 0, scratch, tap: None }
     }
 
     /// Takes what all nodes have to send onto the wire.
@@ -99,9 +131,9 @@ impl Net {
         for index in 0..self.nodes.len() {
             let mut out = Vec::new();
             let node = &mut self.nodes[index];
-            let mut data = vec![0; 65_536];
+            let data = &mut self.scratch;
             node.rx.transmit(self.now, &mut node.pool, &mut |_, _, to, packet| {
-                let len = packet.copy_to(0, &mut data);
+                let len = packet.copy_to(0, data);
                 out.push((to, data[..len].to_vec()));
                 true
             });
@@ -135,8 +167,12 @@ impl Net {
             if self.chance(reorder) {
                 after += (delay + jitter).mul_f64(4.0 * self.random.f64());
             }
+            let now = self.now.as_nanos();
+            let free_at = &mut self.nodes[target].link_free_at;
+            let passed = self.bottleneck.map_or(Some(now), |link| link.pass(now, free_at, bytes.len()));
+            let Some(passed) = passed else { continue };
             self.order += 1;
-            let at = (self.now + after).as_nanos();
+            let at = passed + after.as_nanos() as u64;
             self.flights.push((Reverse((at, self.order)), target, from, bytes.clone()));
         }
     }
@@ -225,7 +261,7 @@ impl Net {
     }
 }
 
-/// Prints how to run a failing seed again.
+/// Prints how to run a failing seed again. `test` is the test's target and, where that has several, its filter.
 pub struct Rerun {
     pub test: &'static str,
     pub seed: u64,
