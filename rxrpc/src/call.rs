@@ -4,9 +4,9 @@
 //! exactly as long as it is under way: who ends a call takes it off its channel (endpoint_calls.rs).
 
 use crate::ack::AckState;
-use crate::congestion::{CongestionControl, Cubic};
-use crate::rtt::Rtt;
+use crate::congestion::{Congestion, CongestionAlgorithm, CongestionControl, Pace};
 use crate::recv_queue::RecvQueue;
+use crate::rtt::Rtt;
 use crate::security::{Identity, Level};
 use crate::send_queue::SendQueue;
 use crate::shared::{Shared, Work};
@@ -51,12 +51,13 @@ pub struct Call {
     pub send: SendQueue,
     pub recv: RecvQueue,
     pub ack: AckState,
-    pub congestion: Cubic,
+    pub congestion: Congestion,
+    pub pace: Pace,
     /// Packets that the peer takes beyond what it hard-acknowledged.
     pub peer_window: u32,
     /// Serial of the newest ACK seen.
     pub ack_serial: Option<u32>,
-    /// The congestion window, and not a lack of data, ended the last transmission.
+    /// The congestion window or the pace, and not a lack of data, ended the last transmission.
     pub limited: bool,
     /// The user ended its direction.
     pub send_closed: bool,
@@ -96,6 +97,8 @@ pub struct Deadlines {
     pub probed: bool,
     /// A tail probe is to be sent.
     pub probe: bool,
+    /// When the pace lets the next packet go.
+    pub pace: Option<Instant>,
     /// Doublings of the retransmission timeout.
     pub backoff: u32,
     /// When the peer was last heard of.
@@ -150,7 +153,8 @@ impl Default for Call {
             send: SendQueue::default(),
             recv: RecvQueue::default(),
             ack: AckState::new(INITIAL_WINDOW),
-            congestion: Cubic::default(),
+            congestion: Congestion::new(CongestionAlgorithm::Cubic),
+            pace: Pace::default(),
             peer_window: INITIAL_WINDOW,
             ack_serial: None,
             limited: false,
@@ -336,8 +340,8 @@ impl Call {
             next = next.min(d.heard + d.dead).min(self.ping_at(shared));
         }
         if self.conn.is_some() {
-            for at in [d.resend, self.ack.deadline(), d.idle.map(|idle| d.moved + idle)].into_iter().flatten()
-            {
+            let idle = d.idle.map(|idle| d.moved + idle);
+            for at in [d.resend, d.pace, self.ack.deadline(), idle].into_iter().flatten() {
                 next = next.min(at);
             }
         }

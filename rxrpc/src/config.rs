@@ -1,5 +1,6 @@
 //! Limits and times of an endpoint. Every table and queue has its bound here.
 
+use crate::CongestionAlgorithm;
 use crate::security::{Credentials, Security};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub struct EndpointConfig {
     pub send_buffers_max: usize,
     /// The most packets in flight on a call, at most 255.
     pub transmit_window: u32,
+    /// What decides how many of them there are.
+    pub congestion: CongestionAlgorithm,
     /// Payload of our DATA packets in bytes.
     pub packet_payload: usize,
     /// Largest packet we take, Rx header included, in bytes: maxMTU and ifMTU of our ACKs.
@@ -105,6 +108,7 @@ impl Default for EndpointConfig {
             send_packets_max: 288,
             send_buffers_max: 8_192,
             transmit_window: 255,
+            congestion: CongestionAlgorithm::Cubic,
             packet_payload: PACKET_PAYLOAD,
             mtu: 1_444,
             jumbo_max: 1,

@@ -1,6 +1,7 @@
 //! Service connections, and how calls come in on them.
 
 use crate::call::{Call, INITIAL_WINDOW};
+use crate::congestion::Congestion;
 use crate::conn::{Channel, Conn, ConnKey, Last};
 use crate::conn_client::CHANNELS;
 use crate::endpoint::Endpoint;
@@ -196,6 +197,7 @@ impl Endpoint {
         (d.began, d.heard, d.pinged, d.moved) = (now, now, now, now);
         d.dead = self.shared.config.dead;
         call.ack.edge = INITIAL_WINDOW.min(self.shared.config.receive_window);
+        call.congestion = Congestion::new(self.shared.config.congestion);
         if let Some(service) = self.locals.get_mut(conn.local).and_then(|local| local.service(conn.service)) {
             service.charged -= 1;
             call.holds_charge = true;

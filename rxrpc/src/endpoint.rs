@@ -5,6 +5,7 @@
 //! is in the files named after it: input, output, expire, finish, conn_client, conn_service, transfer.
 
 use crate::call::{Call, INITIAL_WINDOW};
+use crate::congestion::Congestion;
 use crate::conn::{Conn, ConnKey, KeyedHash};
 use crate::conn_client::{Bundle, BundleIndex};
 use crate::error::code;
@@ -335,6 +336,7 @@ impl Endpoint {
             (local, target.peer, target.service, Some(bundle));
         call.ack.edge = INITIAL_WINDOW.min(self.shared.config.receive_window);
         call.seal = options.credentials.as_ref().map(Credentials::level);
+        call.congestion = Congestion::new(self.shared.config.congestion);
         call.tx_left = options.tx_length;
         call.deadlines.began = now;
         call.set_timeouts(now, &options.timeouts(), &mut self.shared);

@@ -32,10 +32,11 @@ impl Endpoint {
         }
         let shared = &mut self.shared;
         call.ack.expire(now);
-        if call.deadlines.resend.is_some_and(|at| at <= now) {
-            if let Some(peer) = self.peers.get(call.peer) {
-                resend(now, call, peer, shared);
-            }
+        call.deadlines.pace = call.deadlines.pace.filter(|&at| at > now);
+        if call.deadlines.resend.is_some_and(|at| at <= now)
+            && let Some(peer) = self.peers.get(call.peer)
+        {
+            resend(now, call, peer, shared);
         }
         if call.watches_peer() && call.ping_at(shared) <= now {
             call.ack.ping = true;

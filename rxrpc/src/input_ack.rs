@@ -9,6 +9,7 @@ use crate::shared::Shared;
 use crate::wire::{Ack, AckReason, Flags, Header};
 use crate::{CallId, Completion, Role, RxDrop};
 use pmd::Instant;
+use std::time::Duration;
 
 impl Endpoint {
     pub(crate) fn input_ack(
@@ -79,10 +80,11 @@ fn take_ack(
     }
     // An ACK overtaken by a later one may still free what it acknowledges for good; its slots are out of date.
     let slots = newer.then_some(ack.slots);
-    let news = call.send.acked(now, ack.first, slots, ack.serial, &peer.rtt).map_err(|fault| match fault {
-        AckFault::Old => RxDrop::OldAck,
-        AckFault::Beyond => RxDrop::BadAck,
-    })?;
+    let news =
+        call.send.acked(now, ack.first, slots, ack.serial, &peer.rtt).map_err(|fault| match fault {
+            AckFault::Old => RxDrop::OldAck,
+            AckFault::Beyond => RxDrop::BadAck,
+        })?;
     if matches!(ack.reason, AckReason::ExceedsWindow | AckReason::NoSpace) {
         call.send.refused(ack.serial);
     }
@@ -96,17 +98,24 @@ fn take_ack(
             call.peer_window = window.min(255);
         }
     }
-    measure(now, call, peer, shared, ack, &news);
+    let rtt = measure(now, call, peer, shared, ack, &news);
     let duplicate = ack.reason == AckReason::Duplicate;
     if duplicate && call.retransmits > 0 {
         call.send.was_not_lost();
     }
-    steer(now, call, peer, shared, &Acked { repaired: news.repaired && !duplicate, ..news });
+    steer(now, call, peer, shared, &Acked { repaired: news.repaired && !duplicate, ..news }, rtt);
     Ok(())
 }
 
 /// Round trips: of the packet that the ACK names, unless the ACK was delayed, and of pings.
-fn measure(now: Instant, call: &mut Call, peer: &mut Peer, shared: &mut Shared, ack: &Ack<'_>, news: &Acked) {
+fn measure(
+    now: Instant,
+    call: &mut Call,
+    peer: &mut Peer,
+    shared: &mut Shared,
+    ack: &Ack<'_>,
+    news: &Acked,
+) -> Option<Duration> {
     let ping = match call.ack.pinged {
         Some((serial, at)) if ack.reason == AckReason::PingResponse && serial == ack.serial => {
             call.ack.pinged = None;
@@ -115,9 +124,9 @@ fn measure(now: Instant, call: &mut Call, peer: &mut Peer, shared: &mut Shared, 
         _ => None,
     };
     let delayed = matches!(ack.reason, AckReason::Delay | AckReason::Idle);
-    if let Some(sample) = news.rtt.filter(|_| !delayed).or(ping) {
-        peer.rtt.sample(now, sample);
-        shared.stats.rtt(sample);
-        shared.trace_rtt(now, call, peer, sample);
-    }
+    let sample = news.rtt.filter(|_| !delayed).or(ping)?;
+    peer.rtt.sample(now, sample);
+    shared.stats.rtt(sample);
+    shared.trace_rtt(now, call, peer, sample);
+    Some(sample)
 }

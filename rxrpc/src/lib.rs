@@ -79,6 +79,7 @@ pub mod wire;
 
 pub use app::{App, Claim, Gate, Rx};
 pub use config::{CallOptions, CallTimeouts, EndpointConfig, PACKET_PAYLOAD, ServiceConfig, Target};
+pub use congestion::CongestionAlgorithm;
 pub use control::{ClientPorts, OpenError, OpenLocal, RxControl};
 pub use endpoint::Endpoint;
 pub use engine;

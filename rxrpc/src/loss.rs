@@ -9,14 +9,27 @@ use crate::send_queue::Acked;
 use crate::shared::Shared;
 use crate::trace::Happened;
 use pmd::Instant;
+use std::time::Duration;
 
-/// An ACK was taken in.
-pub fn steer(now: Instant, call: &mut Call, peer: &Peer, shared: &mut Shared, news: &Acked) {
+/// An ACK was taken in; `rtt` is the round trip that it measured.
+pub fn steer(
+    now: Instant,
+    call: &mut Call,
+    peer: &Peer,
+    shared: &mut Shared,
+    news: &Acked,
+    rtt: Option<Duration>,
+) {
     if news.packets > 0 {
         call.congestion.on_ack(&Delivery {
             now,
             packets: news.packets,
             limited: call.limited,
+            starved: call.send.unsent() == 0,
+            round: news.round,
+            rtt,
+            lost: news.lost,
+            in_flight: call.send.in_flight(),
             recovering: news.lost > 0 || call.send.recovering(),
             smoothed_rtt: peer.rtt.smoothed().unwrap_or_default(),
         });

@@ -5,7 +5,7 @@
 //! state changes after its buffer is there.
 
 use crate::call::Call;
-use crate::congestion::CongestionControl;
+use crate::congestion::{CongestionControl, Pace};
 use crate::conn::{Channel, Conn, Last};
 use crate::endpoint::Endpoint;
 use crate::finish::arm_conn;
@@ -175,6 +175,8 @@ impl Out<'_, '_> {
             self.call.send.probed(self.conn.serial);
             sent?;
         }
+        let interval = Pace::interval(&self.call.congestion, self.peer.rtt.smoothed());
+        self.call.deadlines.pace = None;
         loop {
             let window = self.call.congestion.window().min(self.shared.config.transmit_window);
             let Some(index) = self.call.send.next(window, self.call.peer_window, payload) else {
@@ -184,6 +186,12 @@ impl Out<'_, '_> {
             };
             if left == 0 {
                 return Ok(Turn::Again);
+            }
+            if let Some(interval) = interval
+                && let Err(at) = self.call.pace.depart(self.now, interval)
+            {
+                (self.call.deadlines.pace, self.call.limited) = (Some(at), true);
+                return Ok(Turn::Done);
             }
             left -= 1;
             let ask = self.asks_for_ack(index, window);

@@ -312,7 +312,8 @@ impl SendQueue {
             return Err(AckFault::Beyond);
         }
         let round = self.begins_round();
-        let mut ack = Arrivals { now, serial, least: rtt.minimum().unwrap_or_default(), news: Acked::default() };
+        let mut ack =
+            Arrivals { now, serial, least: rtt.minimum().unwrap_or_default(), news: Acked::default() };
         for _ in 0..gone {
             let packet = self.packets.pop_front().expect("was sent");
             self.before = self.before.wrapping_add(1);

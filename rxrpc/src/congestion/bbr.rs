@@ -27,6 +27,8 @@ const LEAST_WINDOW: f32 = 4.0;
 /// A round that loses more than one packet in so many, and at least `LOSSES`, was too much for the path.
 const LOSS_SHARE: u32 = 20;
 const LOSSES: u32 = 4;
+/// Packets by which that bound is let go in each round without.
+const BOUND_STEP: f32 = 2.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -116,10 +118,12 @@ impl Bbr {
 
     /// Bounds the window after a round with many losses; lets go by and by otherwise.
     fn watch_losses(&mut self) {
-        if self.lost >= LOSSES && self.lost * LOSS_SHARE > self.delivered + self.lost {
-            self.bound = (self.bound.min(self.window) * 0.7).max(LEAST_WINDOW);
+        let sent = self.delivered + self.lost;
+        if self.lost >= LOSSES && self.lost * LOSS_SHARE > sent {
+            self.bound = (self.bound.min(sent as f32) * 0.7).max(LEAST_WINDOW);
         } else {
-            self.bound = (self.bound + (self.bound / 16.0).max(1.0)).min(WINDOW_MAX as f32);
+            // By as much for a small flow as for a large one, so that flows that share a path come to share it evenly.
+            self.bound = (self.bound + BOUND_STEP).min(WINDOW_MAX as f32);
         }
     }
 
@@ -281,7 +285,7 @@ mod tests {
         assert!(window > 190, "{:?}", path.bbr);
         (0..3).for_each(|_| path.round(path.bbr.window() / 5));
         assert!(path.bbr.window() < window / 2, "{:?}", path.bbr);
-        (0..60).for_each(|_| path.round(0));
+        (0..100).for_each(|_| path.round(0));
         assert!(path.bbr.window() > 190, "and comes back: {:?}", path.bbr);
     }
 

@@ -5,6 +5,7 @@
 
 use super::{CongestionControl, Delivery, INITIAL_WINDOW, WINDOW_MAX};
 use pmd::Instant;
+use std::time::Duration;
 
 /// How fast the window returns to where it was, in packets per cubic second.
 const C: f32 = 0.4;
@@ -134,6 +135,12 @@ impl CongestionControl for Cubic {
         self.reduce();
         self.window = 1.0;
     }
+
+    /// A little faster than the window needs, so that the pace does not become the limit.
+    fn interval(&self, smoothed: Duration) -> Option<Duration> {
+        let packets = self.window * if self.in_slow_start() { 2.0 } else { 1.25 };
+        Some(Duration::from_nanos((smoothed.as_nanos() as f32 / packets) as u64))
+    }
 }
 
 /// By Newton's method; `x` is at most `WINDOW_MAX / C`.
@@ -148,19 +155,32 @@ fn cube_root(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const RTT: Duration = Duration::from_millis(100);
 
     fn ack(now_ms: u64, packets: u32) -> Delivery {
         let now = Instant::from_nanos(now_ms * 1_000_000);
-        Delivery { now, packets, limited: true, recovering: false, smoothed_rtt: RTT }
+        Delivery {
+            now,
+            packets,
+            limited: true,
+            starved: false,
+            round: true,
+            rtt: Some(RTT),
+            lost: 0,
+            in_flight: 0,
+            recovering: false,
+            smoothed_rtt: RTT,
+        }
     }
 
     /// Acknowledges a window in every round trip until `end`.
     fn run(cubic: &mut Cubic, rtt_ms: u64, from: u64, end: u64) {
         for now in (from..end).step_by(rtt_ms as usize) {
-            cubic.on_ack(&Delivery { smoothed_rtt: Duration::from_millis(rtt_ms), ..ack(now, cubic.window()) });
+            cubic.on_ack(&Delivery {
+                smoothed_rtt: Duration::from_millis(rtt_ms),
+                ..ack(now, cubic.window())
+            });
         }
     }
 

@@ -97,7 +97,9 @@ impl<'a> Bulk<'a> {
                 *call = Some(node.rx.begin(self.net.now, node.local, to, CallOptions::default()).unwrap());
             }
             let Some(call) = *call else { continue };
-            while node.rx.send(self.net.now, &mut node.pool, call, &self.block, true).unwrap() == self.block.len() {}
+            while node.rx.send(self.net.now, &mut node.pool, call, &self.block, true).unwrap()
+                == self.block.len()
+            {}
             while node.rx.poll_event().is_some() {}
         }
     }

@@ -5,10 +5,11 @@
 //! at the right place; events come in order and name only calls that live; and in the end nothing is left over.
 
 use crate::common::{Faults, Net, pattern, stretch};
-use rxrpc::{
-    CallError, CallId, CallOptions, Completion, EndpointConfig, Event, LocalId, ServiceConfig, Target, Timeout, code,
-};
 use pmd::Instant;
+use rxrpc::{
+    CallError, CallId, CallOptions, Completion, EndpointConfig, Event, LocalId, ServiceConfig, Target,
+    Timeout, code,
+};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -93,7 +94,13 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(seed: u64, faults: Faults, plans: Vec<Plan>, concurrent: usize, config: EndpointConfig) -> Self {
+    pub fn new(
+        seed: u64,
+        faults: Faults,
+        plans: Vec<Plan>,
+        concurrent: usize,
+        config: EndpointConfig,
+    ) -> Self {
         let mut net = Net::new(seed, faults, vec![config.clone(), config], BUFFERS);
         net.nodes[SERVER].listen(service());
         let outcomes = vec![None; plans.len()];

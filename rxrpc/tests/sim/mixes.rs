@@ -3,7 +3,7 @@
 use crate::calls::{CLIENT, Kind, Plan, Run, SERVER, Trouble};
 use crate::common::{Bottleneck, Faults, Rerun, seeds};
 use fastrand::Rng;
-use rxrpc::EndpointConfig;
+use rxrpc::{CongestionAlgorithm, EndpointConfig};
 use std::time::Duration;
 
 fn ms(ms: u64) -> Duration {
@@ -55,6 +55,7 @@ fn config(random: &mut Rng) -> EndpointConfig {
         jumbo_max: random.u32(1..6),
         receive_window: window(random),
         transmit_window: window(random),
+        congestion: if random.bool() { CongestionAlgorithm::Cubic } else { CongestionAlgorithm::Bbr },
         calls_max: 100,
         conns_max: 100,
         peers_max: 16,
@@ -124,14 +125,16 @@ fn megabytes_each_way() {
     for seed in seeds(0..8) {
         let _rerun = Rerun { test: "sim megabytes", seed };
         let faults = Faults { loss: 0.01, reorder: 0.02, duplication: 0.005, ..Faults::none(500) };
-        let plans = vec![Plan::plain(3_000_000, 10), Plan::plain(10, 3_000_000), Plan::plain(1_000_000, 1_000_000)];
+        let plans =
+            vec![Plan::plain(3_000_000, 10), Plan::plain(10, 3_000_000), Plan::plain(1_000_000, 1_000_000)];
         Run::new(seed, faults, plans, 3, EndpointConfig::default()).run();
     }
 }
 
 #[test]
 fn more_calls_than_places_wait_their_turn() {
-    let mut run = Run::new(1, Faults::none(100), vec![Plan::plain(100, 100); 200], 100, EndpointConfig::default());
+    let mut run =
+        Run::new(1, Faults::none(100), vec![Plan::plain(100, 100); 200], 100, EndpointConfig::default());
     run.run();
     assert!(run.net.nodes[CLIENT].rx.stats().calls_waited > 0);
     assert_eq!(run.net.nodes[CLIENT].rx.stats().client_conns, 4, "the default bundle has four connections");
