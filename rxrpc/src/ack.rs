@@ -48,10 +48,15 @@ impl AckState {
         Self { edge, ..Self::default() }
     }
 
-    /// Raises the flag. What shows a hole is not hidden by a mere request that comes later.
+    /// Raises the flag. What shows a hole is not hidden by a mere request that comes later, and the answer to a PING is
+    /// hidden only by a refusal: whoever asked waits for it, and its slots show holes as well.
     pub fn raise(&mut self, reason: AckReason, serial: u32) {
-        let keep = matches!(self.due, Some((AckReason::OutOfSequence, _)))
-            && matches!(reason, AckReason::Requested | AckReason::Idle | AckReason::Duplicate);
+        use AckReason::{Delay, Duplicate, Idle, OutOfSequence, PingResponse, Requested};
+        let keep = match self.due {
+            Some((OutOfSequence, _)) => matches!(reason, Requested | Idle | Duplicate | Delay),
+            Some((PingResponse, _)) => matches!(reason, Requested | Idle | Duplicate | Delay | OutOfSequence),
+            _ => false,
+        };
         if !keep {
             self.due = Some((reason, serial));
         }

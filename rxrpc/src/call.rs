@@ -12,6 +12,7 @@ use crate::send_queue::SendQueue;
 use crate::shared::{Shared, Work};
 use crate::slab::Recycle;
 use crate::timer::{Timer, TimerKey};
+use crate::wire::JUMBO_PAYLOAD_LEN;
 use crate::{
     BundleId, CallId, CallState, CallTimeouts, CallView, Completion, ConnId, EndpointConfig, Event, LocalId, PeerId,
     Role,
@@ -53,6 +54,8 @@ pub struct Call {
     pub ack: AckState,
     pub congestion: Congestion,
     pub pace: Pace,
+    /// Packets that a datagram of it may carry.
+    pub jumbo: u8,
     /// Packets that the peer takes beyond what it hard-acknowledged.
     pub peer_window: u32,
     /// Serial of the newest ACK seen.
@@ -155,6 +158,7 @@ impl Default for Call {
             ack: AckState::new(INITIAL_WINDOW),
             congestion: Congestion::new(CongestionAlgorithm::Cubic),
             pace: Pace::default(),
+            jumbo: 1,
             peer_window: INITIAL_WINDOW,
             ack_serial: None,
             limited: false,
@@ -210,6 +214,7 @@ impl Call {
     /// Bytes that go into one of its packets: what the path takes, less what protects them.
     pub fn payload(&self, shared: &Shared) -> usize {
         let room = shared.config.packet_payload;
+        let room = if self.jumbo > 1 { room.min(JUMBO_PAYLOAD_LEN) } else { room };
         self.seal.map_or(room, |level| level.payload(room))
     }
 

@@ -55,8 +55,12 @@ pub struct EndpointConfig {
     pub packet_payload: usize,
     /// Largest packet we take, Rx header included, in bytes: maxMTU and ifMTU of our ACKs.
     pub mtu: u32,
-    /// Packets of a jumbogram that we tell peers we take, 1 to 47. More than 1 makes OpenAFS send IP fragments.
+    /// Packets of a jumbogram that we tell peers we take, at most 47. More than 1 makes OpenAFS send IP fragments; 0 tells Linux
+    /// (6.14) that it may find out how many arrive, up to `mtu`.
     pub jumbo_max: u32,
+    /// Packets of a jumbogram that we send at most, 1 to 47, where the peer takes them and a padded PING has proved that
+    /// datagrams of that size arrive. 1: none are sent, and nothing is probed.
+    pub jumbo_send_max: u32,
     /// Packets a call may send in one turn before the next call has its turn.
     pub burst_packets: usize,
 
@@ -112,6 +116,7 @@ impl Default for EndpointConfig {
             packet_payload: PACKET_PAYLOAD,
             mtu: 1_444,
             jumbo_max: 1,
+            jumbo_send_max: 6,
             burst_packets: 64,
             ack_every: 2,
             delayed_ack: Duration::from_millis(100),
@@ -144,7 +149,8 @@ impl EndpointConfig {
         self.transmit_window = self.transmit_window.clamp(1, 255);
         self.send_packets_max = self.send_packets_max.max(1);
         self.packet_payload = self.packet_payload.clamp(1, PACKET_PAYLOAD);
-        self.jumbo_max = self.jumbo_max.clamp(1, 47);
+        self.jumbo_max = self.jumbo_max.min(47);
+        self.jumbo_send_max = self.jumbo_send_max.clamp(1, 47);
         self.bundle_conns_max = self.bundle_conns_max.max(1);
         self.burst_packets = self.burst_packets.max(1);
         self.ack_every = self.ack_every.max(1);

@@ -210,6 +210,15 @@ impl Endpoint {
         self.input_unreachable(now, local, peer, error);
     }
 
+    /// UDP payloads of more than `len` bytes do not reach `peer` from `local` in one piece: jumbograms are made no larger.
+    pub fn path_mtu(&mut self, now: Instant, local: LocalId, peer: SocketAddr, len: usize) {
+        if let Some(&id) = self.peer_index.get(&(local, peer))
+            && let Some(peer) = self.peers.get_mut(id)
+        {
+            peer.path_mtu.too_big(now, len);
+        }
+    }
+
     /// Runs the timers that are due.
     pub fn expire(&mut self, now: Instant) {
         self.expire_all(now);

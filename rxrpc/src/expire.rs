@@ -34,7 +34,7 @@ impl Endpoint {
         call.ack.expire(now);
         call.deadlines.pace = call.deadlines.pace.filter(|&at| at > now);
         if call.deadlines.resend.is_some_and(|at| at <= now)
-            && let Some(peer) = self.peers.get(call.peer)
+            && let Some(peer) = self.peers.get_mut(call.peer)
         {
             resend(now, call, peer, shared);
         }

@@ -11,6 +11,7 @@ use engine::{BURST, Cx, Datagram, Handler, Instant, Mbuf, Outcome, REFUSALS_MAX,
 
 use crate::control::Done;
 use crate::locals::{Local, Locals};
+use crate::path_mtu::must_stay_whole;
 use crate::{
     App, CallId, Claim, Endpoint, EndpointConfig, Gate, NetError, RelayView, Rx, RxDrop, SharedCall,
 };
@@ -161,7 +162,7 @@ impl<A: App> RxHandler<A> {
     }
 }
 
-/// What the network's answer means for a call; `None`: nothing.
+/// What the network's answer means for a call; `None`: nothing, but the path may have become narrower.
 fn net_error(error: engine::NetError) -> Option<NetError> {
     Some(match error {
         engine::NetError::PortUnreachable | engine::NetError::ProtocolUnreachable => {
@@ -172,7 +173,7 @@ fn net_error(error: engine::NetError) -> Option<NetError> {
         | engine::NetError::NeighbourUnresolved => NetError::HostUnreachable,
         engine::NetError::NetUnreachable => NetError::NetworkUnreachable,
         engine::NetError::Prohibited => NetError::Prohibited,
-        // The stack has learned the path's MTU and sends fragments from here on.
+        // The stack has learned the path's MTU and sends fragments from here on; jumbograms become smaller.
         engine::NetError::MessageTooBig { .. } => return None,
         engine::NetError::ParameterProblem => return None,
     })
@@ -213,8 +214,10 @@ impl<A: App> Handler for RxHandler<A> {
         if let Some(gate) = self.gate(socket) {
             self.app.unreachable(cx, gate, peer, error);
         }
-        if let (Some(local), Some(error)) = (self.locals.by_cookie(socket.cookie()), net_error(error)) {
-            self.endpoint.unreachable(cx.now, local.id, peer, error);
+        let Some(local) = self.locals.by_cookie(socket.cookie()).map(|local| local.id) else { return };
+        match net_error(error) {
+            Some(error) => self.endpoint.unreachable(cx.now, local, peer, error),
+            None => self.endpoint.path_mtu(cx.now, local, peer, cx.mtu_for(peer)),
         }
     }
 
@@ -261,6 +264,9 @@ impl<A: App> Handler for RxHandler<A> {
             let full = self.staged.is_full();
             for (from, to, payload) in self.staged.drain(..) {
                 // What the stack cannot send it drops under a name; for the endpoint it is a loss like any other.
+                if must_stay_whole(&payload) && payload.len() > cx.mtu_for(to) {
+                    continue;
+                }
                 let _ = cx.send(from, to, payload);
             }
             if !full {

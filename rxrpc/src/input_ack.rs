@@ -88,6 +88,11 @@ fn take_ack(
     if matches!(ack.reason, AckReason::ExceedsWindow | AckReason::NoSpace) {
         call.send.refused(ack.serial);
     }
+    if ack.reason == AckReason::PingResponse
+        && let Some(conn) = call.conn
+    {
+        peer.path_mtu.answered(conn, ack.serial);
+    }
     call.deadlines.heard = now;
     call.deadlines.busy = None;
     shared.queued -= news.freed;

@@ -57,6 +57,8 @@ mod local;
 mod locals;
 mod loss;
 mod output;
+mod output_jumbo;
+mod path_mtu;
 mod peer;
 mod probe;
 mod rack;

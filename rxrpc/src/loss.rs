@@ -15,7 +15,7 @@ use std::time::Duration;
 pub fn steer(
     now: Instant,
     call: &mut Call,
-    peer: &Peer,
+    peer: &mut Peer,
     shared: &mut Shared,
     news: &Acked,
     rtt: Option<Duration>,
@@ -35,8 +35,11 @@ pub fn steer(
         });
         (call.deadlines.backoff, call.deadlines.probed) = (0, false);
     }
+    if news.jumbo {
+        peer.path_mtu.jumbo_arrived();
+    }
     if news.lost > 0 || news.repaired {
-        lost(now, call, shared, news.lost);
+        lost(now, call, peer, shared, news.lost);
     }
     if news.packets > 0 {
         call.arm_resend(now, &peer.rtt, &shared.config, true);
@@ -45,7 +48,8 @@ pub fn steer(
 }
 
 /// Packets were lost. The controller hears of it once for each window of data.
-fn lost(now: Instant, call: &mut Call, shared: &mut Shared, packets: u32) {
+fn lost(now: Instant, call: &mut Call, peer: &mut Peer, shared: &mut Shared, packets: u32) {
+    peer.path_mtu.jumbo_packets_lost(now, call.send.take_jumbo_lost());
     shared.stats.fast_retransmits += u64::from(packets);
     if packets > 0 {
         shared.trace(now, call, || Happened::Lost { packets });
@@ -56,14 +60,14 @@ fn lost(now: Instant, call: &mut Call, shared: &mut Shared, packets: u32) {
 }
 
 /// The retransmission timer fired.
-pub fn resend(now: Instant, call: &mut Call, peer: &Peer, shared: &mut Shared) {
+pub fn resend(now: Instant, call: &mut Call, peer: &mut Peer, shared: &mut Shared) {
     let d = &mut call.deadlines;
     d.resend = None;
     match d.resend_for {
         Resend::Reorder => {
             let packets = call.send.overdue(now);
             if packets > 0 {
-                lost(now, call, shared, packets);
+                lost(now, call, peer, shared, packets);
                 shared.trace_windows(now, call);
             }
             call.arm_resend(now, &peer.rtt, &shared.config, true);
@@ -79,6 +83,7 @@ pub fn resend(now: Instant, call: &mut Call, peer: &Peer, shared: &mut Shared) {
             if packets > 0 {
                 shared.stats.timeouts += 1;
                 call.send.timed_out();
+                peer.path_mtu.jumbo_packets_lost(now, call.send.take_jumbo_lost());
                 call.congestion.on_timeout();
                 shared.trace(now, call, || Happened::TimedOut { packets });
                 shared.trace_windows(now, call);

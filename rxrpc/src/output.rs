@@ -31,7 +31,7 @@ enum Turn {
 }
 
 /// A packet was not sent: the pool is empty, or the driver took it and wants no more.
-struct Halt;
+pub(crate) struct Halt;
 
 impl Endpoint {
     pub(crate) fn transmit_all(&mut self, now: Instant, pool: &mut Pool, send: Send<'_>) {
@@ -118,14 +118,14 @@ impl Endpoint {
 }
 
 /// One call's turn: everything that it takes to make and send its packets.
-struct Out<'a, 's> {
-    now: Instant,
-    pool: &'a mut Pool,
+pub(crate) struct Out<'a, 's> {
+    pub now: Instant,
+    pub pool: &'a mut Pool,
     send: Send<'s>,
-    shared: &'a mut Shared,
-    call: &'a mut Call,
-    conn: &'a mut Conn,
-    peer: &'a mut Peer,
+    pub shared: &'a mut Shared,
+    pub call: &'a mut Call,
+    pub conn: &'a mut Conn,
+    pub peer: &'a mut Peer,
     from: SocketAddr,
 }
 
@@ -160,6 +160,7 @@ impl Out<'_, '_> {
     /// Data, as far as the windows and the turn allow.
     fn data(&mut self) -> Result<Turn, Halt> {
         let mut left = self.shared.config.burst_packets;
+        self.look_at_path()?;
         let payload = self.call.payload(self.shared);
         if self.call.send_closed && !self.call.send.ended() {
             let Some(empty) = self.pool.alloc() else { return self.no_buffer() };
@@ -187,26 +188,31 @@ impl Out<'_, '_> {
             if left == 0 {
                 return Ok(Turn::Again);
             }
+            let count = match self.call.jumbo {
+                1 => 1,
+                most => self.call.send.run(index, most, window, self.call.peer_window),
+            };
             if let Some(interval) = interval
-                && let Err(at) = self.call.pace.depart(self.now, interval)
+                && let Err(at) = self.call.pace.depart(self.now, interval * count as u32)
             {
                 (self.call.deadlines.pace, self.call.limited) = (Some(at), true);
                 return Ok(Turn::Done);
             }
-            left -= 1;
-            let ask = self.asks_for_ack(index, window);
-            self.packet(index, ask)?;
+            left = left.saturating_sub(count);
+            let ask = self.asks_for_ack(index, count, window);
+            if count > 1 { self.jumbogram(index, count, ask)? } else { self.packet(index, ask)? }
         }
     }
 
-    /// Whether the packet asks for an ACK: when it is sent again, when nothing can follow it until one comes, and now
-    /// and then to measure the round trip. The only packet of a message asks for none: the answer is its ACK.
-    fn asks_for_ack(&mut self, index: usize, window: u32) -> bool {
-        let send = &self.call.send;
-        let outgoing = send.outgoing(index);
-        let follows = index + 1 < send.len()
-            && send.in_flight() + 1 < window
-            && index + 1 < self.call.peer_window as usize;
+    /// Whether the last of `count` packets that travel together asks for an ACK: when it is sent again, when nothing can
+    /// follow it until one comes, and now and then to measure the round trip. The only packet of a message asks for none:
+    /// the answer is its ACK.
+    fn asks_for_ack(&mut self, index: usize, count: usize, window: u32) -> bool {
+        let (send, next) = (&self.call.send, index + count);
+        let outgoing = send.outgoing(next - 1);
+        let follows = next < send.len()
+            && send.in_flight() + (count as u32) < window
+            && next < self.call.peer_window as usize;
         let alone = outgoing.last && outgoing.seq == 1;
         // One packet of each round trip measures it.
         let measures = send.begins_round() && outgoing.seq > 1;
@@ -250,7 +256,7 @@ impl Out<'_, '_> {
         if !self.call.send.begun() {
             self.call.deadlines.heard = self.now;
         }
-        self.call.send.sent(index, self.now, header.serial);
+        self.call.send.sent(index, self.now, header.serial, false);
         self.count_data(again, len);
         // Whoever sends a reply has the request.
         self.call.ack.implied();
@@ -258,7 +264,7 @@ impl Out<'_, '_> {
         self.hand_over(packet)
     }
 
-    fn count_data(&mut self, again: bool, len: usize) {
+    pub fn count_data(&mut self, again: bool, len: usize) {
         let stats = &mut self.shared.stats;
         stats.sent[PacketType::Data as usize] += 1;
         if again {
@@ -274,7 +280,7 @@ impl Out<'_, '_> {
     }
 
     /// Makes an ACK.
-    fn ack(&mut self, reason: AckReason, serial: u32, window: u32) -> Result<Mbuf, Halt> {
+    pub fn ack(&mut self, reason: AckReason, serial: u32, window: u32) -> Result<Mbuf, Halt> {
         let mut slots = [0; 255];
         let slots_len = if self.call.recv.out_of_order() > 0 { self.call.recv.slots(&mut slots) } else { 0 };
         let ack = Ack {
@@ -297,12 +303,12 @@ impl Out<'_, '_> {
         Ok(encode_ack(packet, &header, &ack))
     }
 
-    fn no_buffer<T>(&mut self) -> Result<T, Halt> {
+    pub fn no_buffer<T>(&mut self) -> Result<T, Halt> {
         self.shared.stats.no_buffer_on_send += 1;
         Err(Halt)
     }
 
-    fn hand_over(&mut self, packet: Mbuf) -> Result<(), Halt> {
+    pub fn hand_over(&mut self, packet: Mbuf) -> Result<(), Halt> {
         self.peer.bytes_sent += packet.len() as u64;
         self.peer.sent_at = self.now;
         match (self.send)(self.conn.local, self.from, self.conn.addr, packet) {

@@ -8,9 +8,9 @@
 //! Deliberately absent: sizes between two numbers of packets, since nothing would be sent in them; and IP's "don't
 //! fragment", which is the stack's: what does not fit the link or the path that it knows of it must drop, not cut.
 
-use crate::wire::{HEADER_LEN, JUMBO_HEADER_LEN, JUMBO_PAYLOAD_LEN, MAX_SUB_PACKETS};
-use crate::ConnId;
-use pmd::Instant;
+use crate::wire::{HEADER_LEN, JUMBO_HEADER_LEN, JUMBO_PAYLOAD_LEN, MAX_SUB_PACKETS, PacketType};
+use crate::{ConnId, PACKET_PAYLOAD};
+use pmd::{Instant, Mbuf};
 use std::time::Duration;
 
 /// How often a size is tried before it counts as too large.
@@ -29,8 +29,25 @@ pub const fn datagram_len(packets: usize) -> usize {
 
 /// The most full packets in a datagram of so many bytes.
 pub const fn packets_in(datagram: usize) -> usize {
-    let packets = datagram.saturating_sub(HEADER_LEN - JUMBO_HEADER_LEN) / (JUMBO_PAYLOAD_LEN + JUMBO_HEADER_LEN);
-    if packets == 0 { 1 } else if packets > MAX_SUB_PACKETS { MAX_SUB_PACKETS } else { packets }
+    let packets =
+        datagram.saturating_sub(HEADER_LEN - JUMBO_HEADER_LEN) / (JUMBO_PAYLOAD_LEN + JUMBO_HEADER_LEN);
+    if packets == 0 {
+        1
+    } else if packets > MAX_SUB_PACKETS {
+        MAX_SUB_PACKETS
+    } else {
+        packets
+    }
+}
+
+/// Whether IP must not cut a packet in pieces: larger than a plain one, and sent to find out what arrives or because that
+/// is known. (A RESPONSE with a long ticket is larger as well, and has to arrive somehow.)
+pub fn must_stay_whole(packet: &Mbuf) -> bool {
+    packet.len() > HEADER_LEN + PACKET_PAYLOAD
+        && packet
+            .data()
+            .get(20)
+            .is_some_and(|&kind| kind == PacketType::Data as u8 || kind == PacketType::Ack as u8)
 }
 
 /// A padded PING under way.
@@ -117,7 +134,9 @@ impl PathMtu {
 
     /// A PING was answered.
     pub fn answered(&mut self, conn: ConnId, serial: u32) {
-        let Some(trial) = self.trial.filter(|trial| (trial.conn, trial.serial) == (conn, serial)) else { return };
+        let Some(trial) = self.trial.filter(|trial| (trial.conn, trial.serial) == (conn, serial)) else {
+            return;
+        };
         (self.trial, self.tries, self.lost_in_a_row) = (None, 0, 0);
         self.proven = self.proven.max(trial.packets);
     }
@@ -127,10 +146,11 @@ impl PathMtu {
         self.lost_in_a_row = 0;
     }
 
-    /// Jumbograms were lost. One here and there proves nothing; several in a row, and none arriving, do.
-    pub fn jumbos_lost(&mut self, now: Instant, jumbograms: u32) {
-        self.lost_in_a_row = self.lost_in_a_row.saturating_add(jumbograms.min(u32::from(u8::MAX)) as u8);
-        if self.lost_in_a_row >= LOST_IN_A_ROW {
+    /// Packets were lost that travelled in jumbograms. One jumbogram here and there proves nothing; several in a row, and
+    /// none arriving, do.
+    pub fn jumbo_packets_lost(&mut self, now: Instant, packets: u32) {
+        self.lost_in_a_row = self.lost_in_a_row.saturating_add(packets.min(u32::from(u8::MAX)) as u8);
+        if self.proven > 1 && self.lost_in_a_row >= LOST_IN_A_ROW.saturating_mul(self.proven) {
             *self = Self::default();
             self.rest(now);
         }
@@ -205,11 +225,11 @@ mod tests {
     fn a_black_hole_is_left() {
         let (mut mtu, mut now) = (PathMtu::default(), Instant::from_nanos(1));
         search(&mut mtu, &mut now, 6, 6);
-        mtu.jumbos_lost(now, 2);
+        mtu.jumbo_packets_lost(now, 12);
         mtu.jumbo_arrived();
-        mtu.jumbos_lost(now, 2);
+        mtu.jumbo_packets_lost(now, 12);
         assert_eq!(mtu.packets(6), 6, "losses happen");
-        mtu.jumbos_lost(now, 1);
+        mtu.jumbo_packets_lost(now, 6);
         assert_eq!(mtu.packets(6), 1);
         assert_eq!(mtu.next_trial(now, 6, LONG), None, "and not tried again at once");
     }

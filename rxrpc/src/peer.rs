@@ -1,9 +1,10 @@
 //! What is known of a remote address, as seen from one local address.
 
+use crate::path_mtu::{PathMtu, packets_in};
 use crate::rtt::Rtt;
 use crate::slab::Recycle;
 use crate::timer::Timer;
-use crate::wire::AckTrailer;
+use crate::wire::{AckTrailer, MAX_SUB_PACKETS};
 use crate::{LocalId, PeerId, PeerView};
 use pmd::Instant;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -34,6 +35,7 @@ pub struct Peer {
     error_at: Option<Instant>,
     pub max_mtu: u32,
     pub jumbo_max: u32,
+    pub path_mtu: PathMtu,
     pub packets_sent: u64,
     pub retransmits: u64,
     pub bytes_sent: u64,
@@ -54,6 +56,7 @@ impl Default for Peer {
             error_at: None,
             max_mtu: 1_444,
             jumbo_max: 1,
+            path_mtu: PathMtu::default(),
             packets_sent: 0,
             retransmits: 0,
             bytes_sent: 0,
@@ -85,8 +88,19 @@ impl Peer {
             self.max_mtu = clamp(mtu);
         }
         if let Some(jumbo) = trailer.jumbo_max {
-            self.jumbo_max = jumbo.clamp(1, 47);
+            self.jumbo_max = jumbo.min(MAX_SUB_PACKETS as u32);
         }
+    }
+
+    /// Packets that a datagram to it may carry, as far as it and we put up with them: whether they arrive is another
+    /// question. One that advertises no jumbograms at all (0) finds out by padded pings itself, and takes what fits its
+    /// largest packet.
+    pub fn jumbo_limit(&self, ours: u32) -> u8 {
+        let theirs = match self.jumbo_max {
+            0 => packets_in(self.max_mtu as usize) as u32,
+            packets => packets,
+        };
+        theirs.min(ours) as u8
     }
 
     /// Whether a network error should be acted upon now.
@@ -110,6 +124,7 @@ impl Peer {
             rto,
             max_mtu: self.max_mtu,
             jumbo_max: self.jumbo_max,
+            datagram_packets: self.path_mtu.packets(MAX_SUB_PACKETS as u8).into(),
             packets_sent: self.packets_sent,
             retransmits: self.retransmits,
             bytes_sent: self.bytes_sent,

@@ -10,6 +10,7 @@
 use crate::rack::Rack;
 use crate::rtt::Rtt;
 use crate::slab::Recycle;
+use crate::wire::JUMBO_PAYLOAD_LEN;
 use pmd::{Instant, Mbuf, Pool};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,6 +32,8 @@ struct Packet {
     last: bool,
     /// How often it was sent.
     sends: u8,
+    /// Its latest transmission travelled with others in one datagram.
+    jumbo: bool,
     /// Position of its latest transmission among all of the call's.
     order: u32,
     /// Serial number of its latest transmission.
@@ -62,6 +65,8 @@ pub struct Acked {
     pub round: bool,
     /// A tail probe repaired a loss.
     pub repaired: bool,
+    /// A packet arrived that travelled in a jumbogram.
+    pub jumbo: bool,
 }
 
 /// Why an ACK was not believed.
@@ -90,6 +95,8 @@ pub struct SendQueue {
     mark: u32,
     /// Serial of the tail probe that is under way.
     probe: Option<u32>,
+    /// Packets found lost that travelled in jumbograms, until `take_jumbo_lost` asks.
+    jumbo_lost: u32,
     /// Recovery from a loss lasts until this sequence number is acknowledged.
     recovery_end: u32,
     /// The first packet found lost is sent again at once, whatever the halved window says.
@@ -207,6 +214,7 @@ impl SendQueue {
             state: State::Unsent,
             last: false,
             sends: 0,
+            jumbo: false,
             order: 0,
             serial: 0,
             sent_at: Instant::default(),
@@ -244,6 +252,28 @@ impl SendQueue {
         (self.sent < peer as usize && !held).then_some(self.sent)
     }
 
+    /// How many packets from `index`, which `next` returned, may travel in one datagram: up to `most` that were never sent
+    /// and fill a jumbogram, within the windows. All but the last of them are full.
+    pub fn run(&self, index: usize, most: u8, window: u32, peer: u32) -> usize {
+        if index < self.sent {
+            return 1;
+        }
+        let room = (window - self.in_flight).min(peer - index as u32).min(u32::from(most)) as usize;
+        let mut count = 0;
+        for packet in self.packets.range(index..).take(room) {
+            let full = packet.data.len() == JUMBO_PAYLOAD_LEN;
+            // One that more may be added to waits for that.
+            if !full && !packet.last || packet.data.len() > JUMBO_PAYLOAD_LEN {
+                break;
+            }
+            count += 1;
+            if packet.last {
+                break;
+            }
+        }
+        count.max(1)
+    }
+
     /// The last packet that is in flight: what a tail probe sends again.
     pub fn tail(&self) -> Option<usize> {
         self.packets.iter().take(self.sent).rposition(|packet| packet.state == State::InFlight)
@@ -260,8 +290,8 @@ impl SendQueue {
         }
     }
 
-    /// Notes that the packet was sent.
-    pub fn sent(&mut self, index: usize, now: Instant, serial: u32) {
+    /// Notes that the packet was sent, in a jumbogram or alone.
+    pub fn sent(&mut self, index: usize, now: Instant, serial: u32, jumbo: bool) {
         self.order += 1;
         if self.begins_round() {
             self.mark = self.order;
@@ -286,6 +316,7 @@ impl SendQueue {
         packet.sends = packet.sends.saturating_add(1);
         packet.order = self.order;
         packet.serial = serial;
+        packet.jumbo = jumbo;
         packet.sent_at = now;
     }
 
@@ -394,11 +425,17 @@ impl SendQueue {
             } else if packet.state == State::InFlight && self.rack.is_lost(now, packet.sent_at) {
                 packet.state = State::Lost;
                 lost += 1;
+                self.jumbo_lost += u32::from(packet.jumbo);
             }
         }
         self.in_flight -= lost;
         self.lost += lost;
         lost
+    }
+
+    /// Packets found lost since the last question that had travelled in jumbograms.
+    pub fn take_jumbo_lost(&mut self) -> u32 {
+        std::mem::take(&mut self.jumbo_lost)
     }
 
     /// Time has passed: gives up what has had its time by now. Returns how many packets.
@@ -433,6 +470,7 @@ impl SendQueue {
         for packet in self.packets.iter_mut().take(self.sent) {
             if packet.state == State::InFlight {
                 packet.state = State::Lost;
+                self.jumbo_lost += u32::from(packet.jumbo);
             }
         }
         self.lost += self.in_flight;
@@ -478,6 +516,7 @@ impl Arrivals {
             self.news.rtt = Some(age);
             self.news.repaired |= probe == Some(packet.serial) && !once;
         }
+        self.news.jumbo |= packet.jumbo;
         rack.note_order(seq, once);
         // Of a packet sent twice nobody knows which copy arrived, unless the ACK names it or it came too soon.
         if once || named || age >= self.least && self.least > Duration::ZERO {

@@ -39,6 +39,10 @@ pub struct RxStats {
     pub pings_sent: u64,
     /// Jumbograms received.
     pub jumbograms: u64,
+    /// Jumbograms sent.
+    pub jumbograms_sent: u64,
+    /// PINGs padded to see whether a jumbogram would arrive.
+    pub path_probes: u64,
     /// Calls begun here.
     pub calls_begun: u64,
     /// Calls that came in.
@@ -85,6 +89,8 @@ impl Default for RxStats {
             timeouts: 0,
             pings_sent: 0,
             jumbograms: 0,
+            jumbograms_sent: 0,
+            path_probes: 0,
             calls_begun: 0,
             calls_accepted: 0,
             calls_succeeded: 0,

@@ -185,8 +185,10 @@ pub struct PeerView {
     pub rto: Duration,
     /// Largest packet it takes, Rx header included, in bytes.
     pub max_mtu: u32,
-    /// Packets it takes in a jumbogram.
+    /// Packets it takes in a jumbogram; 0: as many as a padded PING proves.
     pub jumbo_max: u32,
+    /// Packets that a datagram to it may carry: one until a PING of a larger size was answered.
+    pub datagram_packets: u32,
     /// DATA packets sent, retransmissions not counted.
     pub packets_sent: u64,
     /// Retransmissions.

@@ -168,6 +168,43 @@ fn a_soft_ack_can_be_taken_back() {
 }
 
 #[test]
+fn what_was_overtaken_has_a_little_time() {
+    let mut t = solo();
+    t.data(1, 1, LAST, b"x").unwrap();
+    let call = t.incoming();
+    t.reply(call, &[1; 14_000]);
+    t.sent();
+    t.ack(1, AckReason::OutOfSequence, 1, &[0, 1], 255).unwrap();
+    assert_eq!(t.sent().len(), 0, "perhaps they only swapped places");
+    let again = t.wait(ms(5));
+    assert_eq!(again[0].1.header.seq, 1, "long before any timeout");
+    assert_eq!(t.node.rx.stats().timeouts, 0);
+}
+
+#[test]
+fn what_a_restarted_peer_forgot_is_sent_again() {
+    let mut t = solo();
+    t.data(1, 1, LAST, b"x").unwrap();
+    let call = t.incoming();
+    let Node { rx, pool, .. } = &mut t.node;
+    rx.send(t.now, pool, call, &[1; 4 * rxrpc::PACKET_PAYLOAD], true).unwrap();
+    assert_eq!(t.sent().len(), 4);
+    // In its second life the peer counts from the beginning again.
+    let (early, late) = (t.header(PacketType::Ack, 1, 0), t.header(PacketType::Ack, 1, 0));
+    t.ack(1, AckReason::OutOfSequence, 1, &[0, 1, 1, 1], 255).unwrap();
+    assert_eq!(t.sent_one().header.seq, 1);
+    let body = |reason, serial| ack_body(reason, 2, &[], serial, AckTrailer::full(1_444, 1_444, 255, 1));
+    t.input(&early, &body(AckReason::Idle, 0)).unwrap();
+    assert_eq!(t.sent().len(), 0, "the peer is thought to have the rest, softly");
+    let pings = t.wait(ms(500));
+    let ping = &pings.last().expect("it is asked").1;
+    assert_eq!(ping.ack().reason, AckReason::Ping);
+    t.input(&late, &body(AckReason::PingResponse, ping.header.serial)).unwrap();
+    let seqs: Vec<u32> = t.sent().iter().map(|sent| sent.header.seq).collect();
+    assert_eq!(seqs, [2, 3, 4]);
+}
+
+#[test]
 fn an_old_ack_changes_nothing() {
     let mut t = solo();
     t.data(1, 1, LAST, b"x").unwrap();
@@ -311,6 +348,20 @@ fn pings_are_answered_before_the_call_is() {
     let pong = t.sent_one();
     assert_eq!((pong.ack().reason, pong.ack().first), (AckReason::PingResponse, 1));
     assert!(pong.header.flags.contains(Flags::CLIENT_INITIATED));
+}
+
+#[test]
+fn a_ping_is_answered_whatever_comes_with_it() {
+    let mut t = solo();
+    t.data(1, 1, NONE, b"x").unwrap();
+    let ping = t.header(PacketType::Ack, 1, 0);
+    let ping = Header { flags: ping.flags | ASK, ..ping };
+    t.input(&ping, &ack_body(AckReason::Ping, 1, &[], 0, AckTrailer::default())).unwrap();
+    t.data(1, 2, ASK, b"x").unwrap();
+    t.data(1, 4, NONE, b"x").unwrap();
+    let pong = t.sent_one();
+    assert_eq!((pong.ack().reason, pong.ack().serial), (AckReason::PingResponse, ping.serial));
+    assert_eq!(pong.ack().slots, [0, 1], "and it shows the hole");
 }
 
 #[test]

@@ -319,9 +319,9 @@ fn a_reply_that_nobody_acknowledges_ends() {
     assert_eq!(t.node.rx.completion(call), Some(Completion::TimedOut(Timeout::Dead)));
 }
 
-/// 15. Jumbograms that do not add up, and ours: we send none.
+/// 15. Jumbograms that do not add up, and ours: none without a proof that they arrive, whatever the peer claims to take.
 #[test]
-fn jumbograms_are_strict_and_never_sent() {
+fn jumbograms_are_strict_and_not_sent_without_proof() {
     let mut t = solo();
     let mut header = t.header(PacketType::Data, 1, 1);
     header.flags = header.flags | Flags::JUMBO;
@@ -329,11 +329,32 @@ fn jumbograms_are_strict_and_never_sent() {
     assert_eq!(t.events(), [], "it does not create a call");
     t.data(1, 1, LAST, b"x").unwrap();
     let call = t.incoming();
-    t.ack(1, AckReason::Idle, 1, &[], 255).unwrap();
+    let takes = |t: &mut Solo| {
+        let header = t.header(PacketType::Ack, 1, 0);
+        t.input(&header, &ack_body(AckReason::Idle, 1, &[], 0, AckTrailer::full(65_535, 65_535, 255, 47)))
+    };
+    takes(&mut t).unwrap();
     t.reply(call, &[1; 50_000]);
     let sent = t.sent();
-    assert!(sent.len() >= 10);
-    assert!(sent.iter().all(|sent| !sent.header.flags.contains(Flags::JUMBO) && sent.body.len() <= 1_416));
+    let data = || sent.iter().filter(|sent| sent.is(PacketType::Data));
+    assert_eq!(data().count(), 10);
+    assert!(data().all(|sent| !sent.header.flags.contains(Flags::JUMBO) && sent.body.len() <= 1_416));
+    let ping = sent.iter().find(|sent| sent.is(PacketType::Ack)).expect("the path is probed");
+    assert_eq!((ping.ack().reason, ping.body.len()), (AckReason::Ping, 2 * JUMBO_PAYLOAD_LEN + 4));
+    let header = t.header(PacketType::Ack, 1, 0);
+    let pong = ack_body(
+        AckReason::PingResponse,
+        11,
+        &[],
+        ping.header.serial,
+        AckTrailer::full(65_535, 65_535, 255, 47),
+    );
+    t.input(&header, &pong).unwrap();
+    assert_eq!(t.node.rx.peers().next().unwrap().datagram_packets, 2);
+    t.ack(1, AckReason::Idle, 11, &[], 255).unwrap();
+    assert_eq!(t.node.rx.peers().next().unwrap().jumbo_max, 1);
+    let sent = t.sent();
+    assert!(sent.iter().all(|sent| !sent.header.flags.contains(Flags::JUMBO)), "it takes none any more");
 }
 
 /// Packets for a service or a security class that we do not have are told so, by the code that OpenAFS and Linux use;

@@ -17,6 +17,11 @@ const STARTUP_GAIN: f32 = 2.885;
 const WINDOW_GAIN: f32 = 2.0;
 /// The cycle of paces, a round trip each.
 const CYCLE: [f32; 8] = [1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
+/// The step that probes for more bandwidth, and the packets that it sends on top at least.
+const PROBE: u8 = 0;
+const PROBE_STEP: f32 = 25.0;
+/// The step after it, until the queue that it made is gone.
+const DRAIN: u8 = 1;
 /// Start-up is over when so many rounds have brought less than a quarter more.
 const FULL_ROUNDS: u8 = 3;
 /// The shortest round trip is measured anew after so long.
@@ -95,9 +100,16 @@ impl Bbr {
         match self.phase {
             Phase::Startup => STARTUP_GAIN,
             Phase::Drain => 1.0 / STARTUP_GAIN,
+            Phase::Cruise(PROBE) => self.probe_gain(),
             Phase::Cruise(step) => CYCLE[usize::from(step)],
             Phase::ProbeRtt(_) => 1.0,
         }
+    }
+
+    /// How much faster than the bandwidth the probe for more goes: by a quarter, or by `PROBE_STEP` packets a round trip if
+    /// that is more. So a small flow gains on a large one that it shares a path with.
+    fn probe_gain(&self) -> f32 {
+        (1.0 + PROBE_STEP / self.product().max(1.0)).clamp(CYCLE[usize::from(PROBE)], 2.0)
     }
 
     /// A round trip is over.
@@ -200,8 +212,7 @@ impl CongestionControl for Bbr {
         let in_flight = delivery.in_flight as f32;
         match self.phase {
             Phase::Drain if in_flight <= self.product() => self.phase = Phase::Cruise(start(delivery.now)),
-            // The queue that the step before made is gone.
-            Phase::Cruise(1) if in_flight <= self.product() => self.phase = Phase::Cruise(2),
+            Phase::Cruise(DRAIN) if in_flight <= self.product() => self.phase = Phase::Cruise(DRAIN + 1),
             _ => {}
         }
         let grown = self.window + delivery.packets as f32;

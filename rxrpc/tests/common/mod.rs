@@ -103,6 +103,8 @@ pub struct Net {
     pub now: Instant,
     pub nodes: Vec<Node>,
     pub faults: Faults,
+    /// Larger datagrams vanish without a word.
+    pub mtu: usize,
     /// One for each node: what is sent to it shares the link, whoever sent it.
     pub bottleneck: Option<Bottleneck>,
     pub random: fastrand::Rng,
@@ -123,12 +125,26 @@ impl Net {
             .collect();
         let now = Instant::from_nanos(1_000_000_000);
         let (flights, scratch) = (BinaryHeap::new(), vec![0; 65_536]);
-        Self { now, nodes, faults, bottleneck: None, random, flights, order: 0, scratch, tap: None }
+        Self {
+            now,
+            nodes,
+            faults,
+            mtu: usize::MAX,
+            bottleneck: None,
+            random,
+            flights,
+            order: 0,
+            scratch,
+            tap: None,
+        }
     }
 
     /// Takes what all nodes have to send onto the wire.
     pub fn transmit(&mut self) {
-        for index in 0..self.nodes.len() {
+        let nodes = self.nodes.len();
+        // All wheels tick together; nobody shall always be the first at the bottleneck.
+        let first = if self.bottleneck.is_some() { self.random.usize(..nodes) } else { 0 };
+        for index in (first..nodes).chain(0..first) {
             let mut out = Vec::new();
             let node = &mut self.nodes[index];
             let data = &mut self.scratch;
@@ -157,6 +173,9 @@ impl Net {
             return;
         }
         let Some(target) = self.nodes.iter().position(|node| node.addr == to) else { return };
+        if bytes.len() > self.mtu {
+            return;
+        }
         let Faults { loss, duplication, reorder, corruption, delay, jitter } = self.faults;
         let copies = 1 + usize::from(self.chance(duplication));
         for _ in 0..copies {

@@ -8,4 +8,5 @@ mod common;
 mod bulk;
 mod calls;
 mod mixes;
+mod path;
 mod table;

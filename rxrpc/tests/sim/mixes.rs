@@ -52,7 +52,8 @@ fn bottleneck(random: &mut Rng) -> Option<Bottleneck> {
 fn config(random: &mut Rng) -> EndpointConfig {
     let window = |random: &mut Rng| if random.bool() { 255 } else { random.u32(1..=255) };
     EndpointConfig {
-        jumbo_max: random.u32(1..6),
+        jumbo_max: random.u32(0..6),
+        mtu: [1_444, 65_535][random.usize(..2)],
         receive_window: window(random),
         transmit_window: window(random),
         congestion: if random.bool() { CongestionAlgorithm::Cubic } else { CongestionAlgorithm::Bbr },
@@ -92,6 +93,7 @@ fn random_mix(seed: u64) {
     let config = config(&mut random);
     let mut run = Run::new(seed, faults, plans, concurrent, config);
     run.net.bottleneck = bottleneck(&mut random);
+    run.net.mtu = [1_472, 4_000, 8_972][random.usize(..3)];
     let began = run.net.now;
     run.troubles = troubles(&mut random).into_iter().map(|(at, trouble)| (began + at, trouble)).collect();
     run.run();

@@ -15,7 +15,7 @@ const ROUNDS: u32 = 300;
 const ALGORITHMS: [(&str, CongestionAlgorithm); 2] =
     [("cubic", CongestionAlgorithm::Cubic), ("bbr", CongestionAlgorithm::Bbr)];
 
-fn path(congestion: CongestionAlgorithm, rtt_ms: u64, loss: f64, window: u32) -> Path {
+pub fn path(congestion: CongestionAlgorithm, rtt_ms: u64, loss: f64, window: u32) -> Path {
     let config = EndpointConfig {
         congestion,
         transmit_window: window,
