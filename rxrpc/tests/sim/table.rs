@@ -68,12 +68,20 @@ fn shared_flows(out: &mut String) {
             let [first, second] = [flows[0].late_bytes as f64, flows[1].late_bytes as f64];
             let used =
                 2.0 * path.rate(flows[0].late_bytes + flows[1].late_bytes) * 1e6 / bytes_per_second as f64;
+            let fairness = 2.0 * first.min(second) / (first + second);
+            assert!(
+                fairness >= 0.8,
+                "{name}: {fairness:.3} of a fair share at {rtt} ms and {queue} of a window in the queue"
+            );
+            assert!(
+                used >= 0.9,
+                "{name}: {used:.2} of the link at {rtt} ms and {queue} of a window in the queue"
+            );
             writeln!(
                 out,
-                "{name:7}  {rtt:6}  {queue:5.1}  {:10.2}  {used:4.2}  {:12.2}  {:8.3}",
+                "{name:7}  {rtt:6}  {queue:5.1}  {:10.2}  {used:4.2}  {:12.2}  {fairness:8.3}",
                 bytes_per_second as f64 / 1e6,
                 first / second,
-                2.0 * first.min(second) / (first + second),
             )
             .unwrap();
         }
