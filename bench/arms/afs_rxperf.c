@@ -1,7 +1,11 @@
 /* The anchor of the rxperf bench: OpenAFS's own Rx library speaking the rxperf protocol (UDP 7009, service 147).
  *
- * usage: afs_rxperf server
- *        afs_rxperf client HOST SECONDS THREADS REQUEST_BYTES REPLY_BYTES
+ * usage: afs_rxperf server [LEVEL KEYFILE]
+ *        afs_rxperf client HOST SECONDS THREADS REQUEST_BYTES REPLY_BYTES [LEVEL KEYFILE]
+ *
+ * LEVEL is rxkad's: clear, auth or encrypt; without it calls have no security. KEYFILE is an OpenAFS KeyFile, of which the first
+ * key is used: the server opens tickets with it and takes no calls below LEVEL, the client makes its ticket with it, as
+ * -localauth does.
  *
  * Each thread of the client makes one call after the other, four threads to a connection. Every byte of a reply is looked
  * at. The client's last line is a JSON object; it exits 1 if any call failed.
@@ -12,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,9 +24,61 @@
 #include <afs/stds.h>
 #include <rx/rx.h>
 #include <rx/rx_null.h>
+#include <rx/rxkad.h>
 
 enum { PORT = 7009, SERVICE = 147, VERSION = 3, OP_SEND = 0, OP_RECV = 1, OP_RPC = 3, COOKIE = 0x4711 };
 enum { CHUNK = 4096, SIZE_MAX_ASKED = 64 << 20, BAD_VERSION = -6, BAD_OP = -455, BAD_LENGTH = -453 };
+/* Security classes by their numbers on the wire, and how many a server has to name to have the last. */
+enum { NONE = 0, RXKAD = 2, CLASSES = 3 };
+
+/* The service's key, and the level that calls have with it. */
+static struct {
+    int used, level;
+    unsigned kvno;
+    struct ktc_encryptionKey key;
+} rxkad;
+
+/* Reads LEVEL and the first key of KEYFILE: a count, then a key's number and its 8 bytes. */
+static int read_rxkad(const char *level, const char *path)
+{
+    static const char *const levels[] = { "clear", "auth", "encrypt" };
+    unsigned head[2];
+    FILE *file = fopen(path, "rb");
+    int whole = file && fread(head, sizeof head, 1, file) == 1 && fread(&rxkad.key, sizeof rxkad.key, 1, file) == 1;
+    if (file)
+        fclose(file);
+    if (!whole || !head[0]) {
+        fprintf(stderr, "%s: no KeyFile with a key in it\n", path);
+        return -1;
+    }
+    rxkad.kvno = ntohl(head[1]);
+    for (rxkad.level = rxkad_clear; rxkad.level <= rxkad_crypt; rxkad.level++)
+        if (!strcmp(level, levels[rxkad.level]))
+            return rxkad.used = 1, 0;
+    fprintf(stderr, "%s: a level is clear, auth or encrypt\n", level);
+    return -1;
+}
+
+static int key_of(void *rock, int kvno, struct ktc_encryptionKey *key)
+{
+    (void)rock;
+    *key = rxkad.key;
+    return kvno == (int)rxkad.kvno ? 0 : RXKADUNKNOWNKEY;
+}
+
+/* A client's security with a ticket of the server's own making, good for ever; NULL if none could be made. */
+static struct rx_securityClass *client_security(void)
+{
+    struct ktc_encryptionKey session;
+    char ticket[MAXKTCTICKETLEN];
+    int len = 0;
+    if (!rxkad.used)
+        return rxnull_NewClientSecurityObject();
+    if (getrandom(&session, sizeof session, 0) != sizeof session ||
+        tkt_MakeTicket(ticket, &len, &rxkad.key, "afs", "", "", 0, NEVERDATE, &session, 0, "afs", ""))
+        return NULL;
+    return rxkad_NewClientSecurityObject(rxkad.level, &session, rxkad.kvno, len, ticket);
+}
 
 static int read_u32(struct rx_call *call, unsigned *value)
 {
@@ -100,10 +157,13 @@ static afs_int32 serve(struct rx_call *call)
 
 static int server(void)
 {
-    static struct rx_securityClass *security[1];
+    static struct rx_securityClass *security[CLASSES];
     struct rx_service *service;
-    security[0] = rxnull_NewServerSecurityObject();
-    service = rx_NewService(0, SERVICE, "rxperf", security, 1, serve);
+    if (rxkad.used)
+        security[RXKAD] = rxkad_NewServerSecurityObject(rxkad.level, NULL, key_of, NULL);
+    else
+        security[NONE] = rxnull_NewServerSecurityObject();
+    service = rx_NewService(0, SERVICE, "rxperf", security, CLASSES, serve);
     if (!service)
         return 2;
     rx_SetMinProcs(service, 4);
@@ -148,14 +208,19 @@ static double now(void)
 
 static int client(const char *host, unsigned seconds, int threads)
 {
-    struct rx_securityClass *security = rxnull_NewClientSecurityObject();
+    struct rx_securityClass *security = client_security();
     struct worker *workers = calloc(threads, sizeof *workers);
     unsigned long calls = 0, failed = 0;
     double begun, took;
     int i;
+    if (!security) {
+        fprintf(stderr, "no ticket could be made\n");
+        return 3;
+    }
     for (i = 0; i < threads; i++)
         workers[i].connection = i % 4 ? workers[i - 1].connection
-                                      : rx_NewConnection(inet_addr(host), htons(PORT), SERVICE, security, 0);
+                                      : rx_NewConnection(inet_addr(host), htons(PORT), SERVICE, security,
+                                                         rxkad.used ? RXKAD : NONE);
     begun = now();
     for (i = 0; i < threads; i++)
         pthread_create(&workers[i].thread, NULL, work, &workers[i]);
@@ -174,12 +239,17 @@ static int client(const char *host, unsigned seconds, int threads)
 
 int main(int argc, char **argv)
 {
-    int is_server = argc == 2 && !strcmp(argv[1], "server");
-    int is_client = argc == 7 && !strcmp(argv[1], "client");
-    if (!is_server && !is_client) {
-        fprintf(stderr, "usage: %s server | client HOST SECONDS THREADS REQUEST_BYTES REPLY_BYTES\n", argv[0]);
+    int is_server = argc > 1 && !strcmp(argv[1], "server");
+    int is_client = argc > 1 && !strcmp(argv[1], "client");
+    int plain = is_server ? 2 : 7;
+    if ((!is_server && !is_client) || (argc != plain && argc != plain + 2)) {
+        fprintf(stderr,
+                "usage: %s server [LEVEL KEYFILE] | client HOST SECONDS THREADS REQUEST_BYTES REPLY_BYTES [LEVEL KEYFILE]\n",
+                argv[0]);
         return 2;
     }
+    if (argc == plain + 2 && read_rxkad(argv[plain], argv[plain + 1]))
+        return 2;
     if (rx_Init(is_server ? htons(PORT) : 0)) {
         fprintf(stderr, "rx_Init failed\n");
         return 3;
