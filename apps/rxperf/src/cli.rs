@@ -227,6 +227,7 @@ enum Failure {
     Control(#[from] control::ServeError),
     #[error(transparent)]
     Security(#[from] SecurityError),
+    #[error(transparent)]
     Trace(#[from] trace::LogError),
 }
 
