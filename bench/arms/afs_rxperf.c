@@ -7,8 +7,9 @@
  * key is used: the server opens tickets with it and takes no calls below LEVEL, the client makes its ticket with it, as
  * -localauth does.
  *
- * Each thread of the client makes one call after the other, four threads to a connection. Every byte of a reply is looked
- * at. The client's last line is a JSON object; it exits 1 if any call failed.
+ * Each thread of the client makes one call after the other, four threads to a connection. Every byte of a request
+ * is drawn from a seed of the call and digested by the server, and every byte of the reply depends on that digest (payload.h), as in
+ * rxline's own rxperf: so each may call the other. The client's last line is a JSON object; it exits 1 if any call failed.
  */
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -25,6 +26,8 @@
 #include <rx/rx.h>
 #include <rx/rx_null.h>
 #include <rx/rxkad.h>
+
+#include "payload.h"
 
 enum { PORT = 7009, SERVICE = 147, VERSION = 3, OP_SEND = 0, OP_RECV = 1, OP_RPC = 3, COOKIE = 0x4711 };
 enum { CHUNK = 4096, SIZE_MAX_ASKED = 64 << 20, BAD_VERSION = -6, BAD_OP = -455, BAD_LENGTH = -453 };
@@ -80,58 +83,61 @@ static struct rx_securityClass *client_security(void)
     return rxkad_NewClientSecurityObject(rxkad.level, &session, rxkad.kvno, len, ticket);
 }
 
-static int read_u32(struct rx_call *call, unsigned *value)
+static int read_u32(struct rx_call *call, unsigned *value, struct digest *digest)
 {
     unsigned raw;
     if (rx_Read(call, (char *)&raw, sizeof raw) != sizeof raw)
         return -1;
+    digest_add(digest, (unsigned char *)&raw, sizeof raw);
     *value = ntohl(raw);
     return 0;
 }
 
-static int write_u32(struct rx_call *call, unsigned value)
+static int write_u32(struct rx_call *call, unsigned value, struct digest *digest)
 {
     unsigned raw = htonl(value);
+    digest_add(digest, (unsigned char *)&raw, sizeof raw);
     return rx_Write(call, (char *)&raw, sizeof raw) == sizeof raw ? 0 : -1;
 }
 
-/* Byte n of every payload is n modulo 251, so that a lost, doubled or moved byte shows. */
-static int read_pattern(struct rx_call *call, unsigned bytes)
+static int read_pattern(struct rx_call *call, uint64_t seed, unsigned bytes)
 {
-    char chunk[CHUNK];
-    unsigned at, i, n;
+    unsigned char chunk[CHUNK], expected[CHUNK];
+    unsigned at, n;
     for (at = 0; at < bytes; at += n) {
         n = bytes - at < CHUNK ? bytes - at : CHUNK;
-        if (rx_Read(call, chunk, n) != (int)n)
+        if (rx_Read(call, (char *)chunk, n) != (int)n)
             return -1;
-        for (i = 0; i < n; i++)
-            if ((unsigned char)chunk[i] != (at + i) % 251)
-                return -1;
+        pattern(seed, at, expected, n);
+        if (memcmp(chunk, expected, n))
+            return -1;
     }
     return 0;
 }
 
-static int drain(struct rx_call *call, unsigned bytes)
+static int read_digest(struct rx_call *call, unsigned bytes, struct digest *digest)
 {
-    char chunk[CHUNK];
+    unsigned char chunk[CHUNK];
     unsigned n;
     for (; bytes > 0; bytes -= n) {
         n = bytes < CHUNK ? bytes : CHUNK;
-        if (rx_Read(call, chunk, n) != (int)n)
+        if (rx_Read(call, (char *)chunk, n) != (int)n)
             return -1;
+        digest_add(digest, chunk, n);
     }
     return 0;
 }
 
-static int write_pattern(struct rx_call *call, unsigned bytes)
+static int write_pattern(struct rx_call *call, uint64_t seed, unsigned bytes, struct digest *digest)
 {
-    char chunk[CHUNK];
-    unsigned at, i, n;
+    unsigned char chunk[CHUNK];
+    unsigned at, n;
     for (at = 0; at < bytes; at += n) {
         n = bytes - at < CHUNK ? bytes - at : CHUNK;
-        for (i = 0; i < n; i++)
-            chunk[i] = (char)((at + i) % 251);
-        if (rx_Write(call, chunk, n) != (int)n)
+        pattern(seed, at, chunk, n);
+        if (digest)
+            digest_add(digest, chunk, n);
+        if (rx_Write(call, (char *)chunk, n) != (int)n)
             return -1;
     }
     return 0;
@@ -140,17 +146,19 @@ static int write_pattern(struct rx_call *call, unsigned bytes)
 static afs_int32 serve(struct rx_call *call)
 {
     unsigned version, op, rsize, wsize, out = 0, in = 0;
-    if (read_u32(call, &version) || version != VERSION)
+    unsigned cookie = htonl(COOKIE);
+    struct digest digest = { 0 };
+    if (read_u32(call, &version, &digest) || version != VERSION)
         return BAD_VERSION;
-    if (read_u32(call, &op) || read_u32(call, &rsize) || read_u32(call, &wsize))
+    if (read_u32(call, &op, &digest) || read_u32(call, &rsize, &digest) || read_u32(call, &wsize, &digest))
         return BAD_LENGTH;
     if (op != OP_SEND && op != OP_RECV && op != OP_RPC)
         return BAD_OP;
-    if ((op != OP_RECV && read_u32(call, &in)) || (op != OP_SEND && read_u32(call, &out)))
+    if ((op != OP_RECV && read_u32(call, &in, &digest)) || (op != OP_SEND && read_u32(call, &out, &digest)))
         return BAD_LENGTH;
-    if (in > SIZE_MAX_ASKED || out > SIZE_MAX_ASKED || drain(call, in))
+    if (in > SIZE_MAX_ASKED || out > SIZE_MAX_ASKED || read_digest(call, in, &digest))
         return BAD_LENGTH;
-    if (write_pattern(call, out) || write_u32(call, COOKIE))
+    if (write_pattern(call, digest_value(digest), out, NULL) || rx_Write(call, (char *)&cookie, sizeof cookie) != sizeof cookie)
         return BAD_LENGTH;
     return 0;
 }
@@ -181,16 +189,25 @@ struct worker {
     unsigned long calls, failed;
 };
 
+static int ask(struct rx_call *call, uint64_t seed)
+{
+    unsigned head[] = { VERSION, OP_RPC, CHUNK, CHUNK, request_bytes, reply_bytes }, cookie, word;
+    struct digest digest = { 0 };
+    for (word = 0; word < sizeof head / sizeof *head; word++)
+        if (write_u32(call, head[word], &digest))
+            return -1;
+    if (write_pattern(call, seed, request_bytes, &digest) || read_pattern(call, digest_value(digest), reply_bytes))
+        return -1;
+    return read_u32(call, &cookie, &digest) || cookie != COOKIE;
+}
+
 static void *work(void *arg)
 {
     struct worker *worker = arg;
+    uint64_t seed = (uintptr_t)worker;
     while (!stop) {
         struct rx_call *call = rx_NewCall(worker->connection);
-        unsigned cookie = 0;
-        int bad = write_u32(call, VERSION) || write_u32(call, OP_RPC) || write_u32(call, CHUNK) ||
-                  write_u32(call, CHUNK) || write_u32(call, request_bytes) || write_u32(call, reply_bytes) ||
-                  write_pattern(call, request_bytes) || read_pattern(call, reply_bytes) ||
-                  read_u32(call, &cookie) || cookie != COOKIE;
+        int bad = ask(call, seed++);
         if (rx_EndCall(call, bad ? BAD_LENGTH : 0) || bad)
             worker->failed++;
         else
