@@ -11,6 +11,7 @@ mod bytes;
 mod datagrams;
 mod packet;
 mod security;
+mod ticket;
 mod user;
 mod world;
 
@@ -18,10 +19,11 @@ pub use ack::ack;
 pub use datagrams::datagrams;
 pub use packet::packet;
 pub use security::security;
+pub use ticket::ticket;
 
 /// A target: its name, which is its corpus's folder, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
 pub const TARGETS: &[Target] =
-    &[("packet", packet), ("ack", ack), ("security", security), ("datagrams", datagrams)];
+    &[("packet", packet), ("ack", ack), ("security", security), ("ticket", ticket), ("datagrams", datagrams)];

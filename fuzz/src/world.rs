@@ -1,7 +1,7 @@
 //! One endpoint with small limits and every peer of it played by the input. At the end everything must be as it was.
 
 use pmd::{Hugepages, Instant, Pool, PoolConfig};
-use rxrpc::security::DesKey;
+use rxrpc::security::{DesKey, Enctype, Krb5Key};
 use rxrpc::{
     Credentials, Endpoint, EndpointConfig, Event, Level, LocalId, RxDrop, Security, ServerKeys,
     ServiceConfig, Token,
@@ -58,14 +58,27 @@ pub fn config() -> EndpointConfig {
     }
 }
 
-/// The one key of this world: an input must do the same each time.
+/// The service's keys: always the same, because an input must do the same each time.
+pub const DES_KEY: [u8; 8] = *b"fuzz-key";
+/// Number of the DES key.
+pub const DES_KVNO: u32 = 4;
+/// Of Kerberos 5, type aes256-cts-hmac-sha1-96.
+pub const AES_KEY: [u8; 32] = *b"fuzzing needs a key of 32 bytes.";
+/// Number of that key.
+pub const AES_KVNO: u32 = 9;
+
 fn key() -> DesKey {
-    DesKey::new(*b"fuzz-key").expect("not a weak key")
+    DesKey::new(DES_KEY).expect("not a weak key")
+}
+
+fn keys() -> ServerKeys {
+    let krb5 = Krb5Key::new(AES_KVNO, Enctype::Aes256, &AES_KEY).expect("a key of 32 bytes");
+    ServerKeys::new().with_des(DES_KVNO, key()).with_krb5(krb5)
 }
 
 /// What our calls may bring along. Nobody here can open the ticket.
 pub fn credentials() -> Credentials {
-    let token = Token::new(4, vec![0x5a; 64], key()).expect("a short ticket");
+    let token = Token::new(DES_KVNO, vec![0x5a; 64], key()).expect("a short ticket");
     Credentials::rxkad(token, Level::Encrypt)
 }
 
@@ -76,6 +89,8 @@ impl World<'_> {
             let mut rx = Endpoint::new(config(), 1);
             let local = rx.add_local(address()).expect("a free address");
             let mut world = World { rx, pool, local, now: Instant::from_nanos(1_000_000_000) };
+            // Some time in 2026: tickets have a time.
+            world.rx.set_unix_time(world.now, Duration::from_secs(1_790_000_000));
             world.listen();
             target(&mut world);
             world.end();
@@ -86,7 +101,7 @@ impl World<'_> {
     pub fn listen(&mut self) {
         let (rx, local) = (&mut self.rx, self.local);
         // Those who want to prove who they are may.
-        let security = Security::rxkad(ServerKeys::new().with_des(4, key())).or_none();
+        let security = Security::rxkad(keys()).or_none();
         let services = [
             ServiceConfig { backlog: 4, upgrade_to: Some(UPGRADED), security, ..ServiceConfig::new(SERVICE) },
             ServiceConfig { backlog: 2, ..ServiceConfig::new(UPGRADED) },

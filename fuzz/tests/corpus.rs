@@ -49,6 +49,11 @@ fn security() {
 }
 
 #[test]
+fn ticket() {
+    replay("ticket");
+}
+
+#[test]
 fn datagrams() {
     replay("datagrams");
 }

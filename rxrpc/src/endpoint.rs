@@ -219,7 +219,7 @@ impl Endpoint {
         }
     }
 
-    /// Runs the timers that are due.
+    /// Runs timers that are due: some hundreds at most, so that no turn is long. With more of them left, `next_timeout` is past.
     pub fn expire(&mut self, now: Instant) {
         self.expire_all(now);
     }

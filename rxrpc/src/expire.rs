@@ -8,9 +8,13 @@ use crate::timer::TimerKey;
 use crate::{CallId, Completion, Role, Timeout};
 use pmd::Instant;
 
+/// Timers that fire in one turn; what is left is the next turn's. A crowd that came at once also leaves at once.
+const TIMERS_PER_TURN: usize = 256;
+
 impl Endpoint {
     pub(crate) fn expire_all(&mut self, now: Instant) {
-        while let Some(key) = self.shared.timers.pop_due(now) {
+        for _ in 0..TIMERS_PER_TURN {
+            let Some(key) = self.shared.timers.pop_due(now) else { break };
             match key {
                 TimerKey::Call(id) => self.expire_call(now, id),
                 TimerKey::Conn(id) => self.expire_conn(now, id),

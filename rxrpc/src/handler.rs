@@ -18,6 +18,8 @@ use crate::{
 
 /// Events an app is given in one turn; what is left is the next turn's.
 pub const EVENTS_PER_TURN: usize = 256;
+/// Bursts that a core sends in one turn, between two looks at what came in.
+pub const BURSTS_PER_TURN: usize = 8;
 
 /// Set in the cookie of a port that only the app knows; its tag is below.
 pub(crate) const GATE: u64 = 1 << 63;
@@ -255,7 +257,10 @@ impl<A: App> Handler for RxHandler<A> {
 
     fn transmit(&mut self, cx: &mut Cx<'_>) {
         // Staged by the burst, because the stack needs the core's buffers as much as the endpoint does.
-        while self.endpoint.wants_transmit() {
+        for _ in 0..BURSTS_PER_TURN {
+            if !self.endpoint.wants_transmit() {
+                return;
+            }
             let staged = &mut self.staged;
             self.endpoint.transmit(cx.now, cx.pool, &mut |_, from, to, payload| {
                 staged.push((from, to, payload));

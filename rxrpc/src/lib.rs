@@ -89,7 +89,7 @@ pub use error::{
     BeginError, CallError, Completion, ListenError, LocalError, NetError, RxDrop, Timeout, code,
 };
 pub use event::Event;
-pub use handler::{EVENTS_PER_TURN, Look, RxCommand, RxHandler};
+pub use handler::{BURSTS_PER_TURN, EVENTS_PER_TURN, Look, RxCommand, RxHandler};
 pub use id::{BundleId, CallId, ConnId, LocalId, PeerId};
 pub use security::{Credentials, Identity, Level, Security, ServerKeys, Token};
 pub use socket::{Call, Client, RxEngine, RxExt, RxSocket, Service, ServiceId, SocketApp, SocketConfig};

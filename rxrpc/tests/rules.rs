@@ -2,7 +2,7 @@
 //!
 //! Rules that cannot be seen from outside the core are tested where they are kept, under the same numbers: 1 to 3 on the side of threads in
 //! `socket/tests.rs` and `ui/`, 4, 5, 7 and 8 for rxkad in `rxkad.rs` beside this file, 6 and 8 in `conn_service.rs`, 12 (keyed hashing) in
-//! `conn.rs`, 15 (checksums) in `checksum.rs`.
+//! `conn.rs`, 12 (what a turn sends) in `turns.rs`, 15 (checksums) in `checksum.rs`.
 
 mod common;
 
@@ -260,6 +260,33 @@ fn a_long_reply_lets_others_have_their_turn() {
     t.reply(short, b"short");
     let channels: Vec<usize> = t.sent().iter().map(|sent| sent.header.cid.channel()).collect();
     assert_eq!(channels, [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+}
+
+/// 12. A starved I/O thread: clients that came together are not all seen off in one turn.
+#[test]
+fn a_crowd_leaves_in_many_turns() {
+    const CROWD: usize = 2_000;
+    let mut t = Solo::new(EndpointConfig { conns_max: CROWD, ..EndpointConfig::default() });
+    for n in 0..CROWD as u32 {
+        let mut header = t.header(PacketType::Data, 1, 1);
+        (header.cid, header.flags) = (rxrpc::wire::Cid(common::solo::CID + 4 * n), header.flags | LAST);
+        t.input(&header, b"x").unwrap();
+        let call = t.incoming();
+        assert!(t.node.rx.release(t.now, call));
+        t.sent();
+        t.events();
+    }
+    assert_eq!(t.node.rx.conns().count(), CROWD);
+    t.now += t.node.rx.config().service_conn_idle + Duration::from_secs(1);
+    let mut turns = 0;
+    while t.node.rx.next_timeout().is_some_and(|at| at <= t.now) {
+        let before = t.node.rx.conns().count();
+        t.node.rx.expire(t.now);
+        assert!(before - t.node.rx.conns().count() <= 256, "a turn of {} timers", before - t.node.rx.conns().count());
+        turns += 1;
+    }
+    assert_eq!(t.node.rx.conns().count(), 0);
+    assert!(turns >= CROWD / 256, "{turns}");
 }
 
 /// 13. A server restarted in the middle of a call: only DATA from a call's beginning creates one.

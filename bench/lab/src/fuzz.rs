@@ -15,7 +15,7 @@ use crate::host::Host;
 use crate::proc::Cmd;
 use crate::step::Cx;
 
-const TARGETS: &[&str] = &["packet", "ack", "security", "datagrams"];
+const TARGETS: &[&str] = &["packet", "ack", "security", "ticket", "datagrams"];
 
 /// Inputs are not made longer than this: several hundred packets of the sequences.
 const LEN_MAX: u32 = 4_096;
@@ -23,7 +23,7 @@ const LEN_MAX: u32 = 4_096;
 /// What to fuzz, and for how long.
 #[derive(clap::Args)]
 pub struct Args {
-    /// packet, ack, security, datagrams; without names, all of them
+    /// packet, ack, security, ticket, datagrams; without names, all of them
     targets: Vec<String>,
     /// For each target
     #[arg(long, default_value_t = 10.0)]
