@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rxrpc::engine::{BURST, Engine};
 use rxrpc::{
-    App, BURSTS_PER_TURN, CallOptions, EndpointConfig, Event, LocalId, Rx, RxHandler, ServiceConfig,
-    Target,
+    App, BURSTS_PER_TURN, CallOptions, EndpointConfig, Event, LocalId, Rx, RxControl, RxHandler,
+    ServiceConfig, Target,
 };
 
 const SERVICES: u16 = 8;

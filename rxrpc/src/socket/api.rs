@@ -15,7 +15,7 @@ use super::call_shared::{CallLedger, CallShared, CoreHalf, NewCall};
 use super::call_table::CallTable;
 use super::completion::CallEnd;
 use super::config::SocketConfig;
-use super::core::{Begin, NewTimeouts, QueuedWork, Released, Returned, SocketCommand};
+use super::command::{Begin, NewTimeouts, QueuedWork, Released, Returned, SocketCommand};
 use super::core_socket::SocketHalf;
 use super::error::{BindFailed, CallFailed};
 use super::inline::InlineService;

@@ -13,83 +13,16 @@ use engine::Instant;
 use rtrb::Producer;
 
 use super::budget::ReadBudget;
-use super::call_ref::{CallRef, Work};
 use super::call_shared::{CallName, CallPeer, CoreHalf, SocketId};
 use super::call_table::CallTable;
 use super::completion::CallEnd;
 use super::core_call::CoreCall;
-use super::core_socket::{CoreSockets, SocketHalf};
+use super::core_socket::CoreSockets;
 use super::inline::{InlineCall, Spares};
+use super::command::{Begin, Charge, NewTimeouts, QueuedWork, Released, Returned, SocketCommand};
 use super::settle::Touched;
 use super::socket_table::SocketTable;
-use crate::control::Done;
-use crate::{App, BeginError, CallId, CallTimeouts, Completion, Event, LocalId, Rx, SharedCall, code};
-
-/// What threads tell a core.
-pub enum SocketCommand {
-    /// A socket comes into being on this core.
-    Open(Box<SocketHalf>),
-    /// An accept is charged.
-    Charge(Charge),
-    /// A call begins.
-    Begin(Begin),
-    /// There is something to do for a call: bytes to send, room to read into, an abort.
-    Work(QueuedWork),
-    /// A call in progress has other time limits from here on.
-    SetTimeouts(NewTimeouts),
-    /// Clients of the socket's service that ask for an upgrade get this one.
-    SetUpgrade(SocketId, Option<u16>, Done),
-    /// A call was released.
-    Release(Released),
-    /// The socket is closed: all its calls are released, incomplete ones aborted.
-    Close(SocketId, Done),
-}
-
-/// A charged accept, the accept queue's reference. Dropped unused, because its core stopped, it ends its call.
-pub struct Charge(Box<CoreHalf>);
-
-impl Charge {
-    pub(super) fn new(half: Box<CoreHalf>) -> Self {
-        half.shared.charged.store(true, Ordering::Relaxed);
-        Charge(half)
-    }
-
-    /// A call takes it into use, or it ends.
-    fn take(self) -> Box<CoreHalf> {
-        self.0.shared.charged.store(false, Ordering::Relaxed);
-        self.0
-    }
-}
-
-/// A call to begin, its first run queued with it.
-pub struct Begin(pub(super) Box<CoreHalf>);
-
-/// A call's place in the core's inbox. It has one at most, which is the reference of a queued run.
-pub struct QueuedWork(CallName);
-
-impl QueuedWork {
-    /// The message for a reference, which is the core's to put as soon as the message is sent.
-    pub(super) fn new(work: &CallRef<Work>) -> Self {
-        QueuedWork(work.shared().name())
-    }
-}
-
-/// Time limits for a call, which may have ended meanwhile.
-pub struct NewTimeouts {
-    pub(super) call: CallName,
-    pub(super) timeouts: CallTimeouts,
-}
-
-/// A call that a socket operation released.
-pub struct Released(pub(super) CallName);
-
-/// What comes back from a core, for threads to judge and to keep: a core frees nothing.
-pub(super) enum Returned {
-    /// The core has no reference left on the call but a queued run, if there is one.
-    Half(Box<CoreHalf>),
-    /// And now it has put that too.
-    Put(CallName),
-}
+use crate::{App, BeginError, CallId, Completion, Event, LocalId, Rx, SharedCall, code};
 
 /// A slot of the core's calls, at the place of their [`CallId`].
 #[derive(Default)]
@@ -141,7 +74,7 @@ impl SocketApp {
     // ---- commands ----
 
     fn charge(&mut self, rx: &mut Rx<'_>, charge: Charge) {
-        if let Some(socket) = self.sockets.get(charge.0.shared.socket())
+        if let Some(socket) = self.sockets.get(charge.half().shared.socket())
             && let Some((local, service)) = socket.service
             && rx.endpoint.charge(local, service, 1).is_ok()
         {
@@ -281,7 +214,7 @@ impl SocketApp {
     fn release_charge(&mut self, rx: &mut Rx<'_>, name: CallName) {
         let Some(shared) = self.table.get(name, rx.guard) else { return };
         let Some(socket) = self.sockets.get(shared.socket()) else { return };
-        let Some(at) = socket.charged.iter().position(|charge| charge.0.name() == name) else { return };
+        let Some(at) = socket.charged.iter().position(|charge| charge.half().name() == name) else { return };
         let charge = socket.charged.remove(at).expect("it is there");
         if let Some((local, service)) = socket.service {
             rx.endpoint.uncharge(local, service);

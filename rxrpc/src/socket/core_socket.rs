@@ -8,7 +8,7 @@ use rtrb::Producer;
 
 use super::SocketId;
 use super::call_shared::CallName;
-use super::core::Charge;
+use super::command::Charge;
 use super::inline::InlineService;
 use super::socket_table::SocketTable;
 use crate::control::Done;

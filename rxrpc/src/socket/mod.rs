@@ -23,6 +23,7 @@ mod call_ref;
 mod call_shared;
 mod call_table;
 mod client;
+mod command;
 mod completion;
 mod config;
 mod core;
@@ -45,7 +46,8 @@ mod socket_table;
 mod tests;
 mod views;
 
-pub use self::core::{Charge, SocketApp, SocketCommand};
+pub use self::core::SocketApp;
+pub use self::command::{Charge, SocketCommand};
 pub use call::Call;
 pub(crate) use call_shared::CallName;
 pub use call_shared::{CallPeer, SocketId};

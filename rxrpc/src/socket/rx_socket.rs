@@ -10,7 +10,7 @@ use super::call::poll;
 use super::call_io;
 use super::call_ref::{CallRef, ReceiveQueue, UserId, Work};
 use super::call_shared::{CallShared, CoreHalf};
-use super::core::{Charge, SocketCommand};
+use super::command::{Charge, SocketCommand};
 use super::error::{AcceptFailed, BindFailed, CallFailed};
 use super::message::Message;
 use super::socket_shared::SocketShared;

@@ -9,7 +9,7 @@ use super::ServiceId;
 use super::api::{Api, Local, lock};
 use super::call::{Call, poll};
 use super::completion::CallEnd;
-use super::core::{Charge, SocketCommand};
+use super::command::{Charge, SocketCommand};
 use super::error::{AcceptFailed, BindFailed, CallFailed};
 use super::inline::{InlineService, ServedCall};
 use super::socket_shared::SocketShared;

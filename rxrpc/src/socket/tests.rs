@@ -197,7 +197,7 @@ fn a_call_is_released_by_its_user_alone_and_once() {
     assert!(shared.mark_released());
     assert!(!shared.mark_released(), "released twice");
     // The user's reference is put by dropping the handle, which finds the call released; the core is told here.
-    pair.client.rx().api.tell(0, core::SocketCommand::Release(core::Released(shared.name())));
+    pair.client.rx().api.tell(0, command::SocketCommand::Release(command::Released(shared.name())));
     drop(ours);
     eventually("the call is cleaned up", || pair.client.rx().live_calls() == 0);
 }
