@@ -128,7 +128,8 @@ impl ServerKeys {
         let mut keys = Self::new();
         for _ in 0..file.u32()? {
             let kvno = file.u32()?;
-            keys.des.push((kvno, DesKey::new(*file.array()?)?));
+            let key = DesKey::new(*file.array()?).map_err(|error| error.of(kvno))?;
+            keys.des.push((kvno, key));
         }
         Ok(keys)
     }
@@ -199,15 +200,15 @@ impl ServerKeys {
 
     /// Adds a key of a type as files number them; others than those known here are left out.
     fn push(&mut self, kvno: u32, enctype: i32, bytes: &[u8]) -> Result<(), KeyError> {
-        match (enctype, Enctype::from_number(enctype)) {
-            (_, Some(enctype)) => self.krb5.push(Krb5Key::new(kvno, enctype, bytes)?),
+        let read = match (enctype, Enctype::from_number(enctype)) {
+            (_, Some(enctype)) => Krb5Key::new(kvno, enctype, bytes).map(|key| self.krb5.push(key)),
             (1..=3, None) => {
-                let key = bytes.try_into().map_err(|_| KeyError::Length { len: bytes.len(), wanted: 8 })?;
-                self.des.push((kvno, DesKey::new(key)?));
+                let key = bytes.try_into().map_err(|_| KeyError::Length { len: bytes.len(), wanted: 8 });
+                key.and_then(DesKey::new).map(|key| self.des.push((kvno, key)))
             }
-            _ => {}
-        }
-        Ok(())
+            _ => Ok(()),
+        };
+        read.map_err(|error| error.of(kvno))
     }
 
     /// Reads a KeyFile.
@@ -316,6 +317,14 @@ pub enum KeyError {
     /// One of the DES keys that encrypt badly.
     #[error("a weak DES key: make another")]
     Weak,
+    /// One key of several.
+    #[error("key {kvno}: {error}")]
+    Numbered {
+        /// Its number.
+        kvno: u32,
+        /// What is wrong with it.
+        error: Box<KeyError>,
+    },
     /// A key of the wrong length for its type.
     #[error("a key of {len} bytes where {wanted} are wanted")]
     Length {
@@ -362,6 +371,13 @@ pub enum KeyError {
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     NoRandomness,
+}
+
+impl KeyError {
+    /// Said of the key with this number.
+    fn of(self, kvno: u32) -> Self {
+        Self::Numbered { kvno, error: Box::new(self) }
+    }
 }
 
 /// Why a file of keys or tickets could not be read.
