@@ -1,4 +1,4 @@
-//! What the command lines of the apps share: exit codes, and a place for live figures.
+//! What the command lines of the apps share: exit codes, a place for live figures, and where keys come from.
 //!
 //! Deliberately absent: a logger and colours. What an app has to say is its report on stdout; why it stopped is one
 //! line on stderr.
@@ -6,9 +6,11 @@
 
 mod idle;
 mod live;
+mod security;
 
 pub use idle::IdleArgs;
 pub use live::Live;
+pub use security::{KeyFiles, SecurityArgs, SecurityError, TicketArgs};
 
 use std::fmt::Display;
 use std::io::Write;

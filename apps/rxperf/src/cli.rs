@@ -1,10 +1,9 @@
 //! `rxline rxperf server` and `rxline rxperf client`.
 
 use crate::load::LoadConfig;
-use crate::security::{SecurityArgs, SecurityError, TicketArgs};
 use crate::{Latency, LoadRun, Op, RunError, ServiceRun, UDP_PORT, Verify, Work, summary};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
-use cli::{Exit, Live};
+use cli::{Exit, Live, SecurityArgs, SecurityError, TicketArgs};
 use control::Sources;
 use engine::{Builder, Engine, IpNet};
 use std::collections::BTreeMap;

@@ -17,7 +17,6 @@ pub mod load;
 pub mod payload;
 pub mod protocol;
 mod run;
-pub mod security;
 pub mod server_call;
 pub mod service;
 mod summary;
