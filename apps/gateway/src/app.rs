@@ -6,18 +6,30 @@ use std::sync::Arc;
 use engine::{Cx, Datagram, NetError, Outcome};
 use pmd::{Instant, Mbuf};
 use rxrpc::wire::{HEADER_LEN, Header};
-use rxrpc::{App, Claim, EndpointConfig, Event, Gate, LocalId, RelayView, Rx, ServiceConfig};
+use rxrpc::{
+    App, Claim, Credentials, EndpointConfig, Event, Gate, Level, LocalId, RelayView, Rx, ServiceConfig, Token,
+};
 
 use crate::config::{BUFFERS_PER_CALL, Config, ListenerMode, RECEIVE_RESERVE, SEND_RESERVE};
 use crate::figures::Shared;
 use crate::forward::{CALLS_PER_CONNECTION, Forwarder, Io};
 use crate::relay::{Refusal, Relay, Step};
+use crate::secrets::Secrets;
 
 /// What the control thread tells every core.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Command {
     /// The addresses of the ports that relayed clients are given, by their tags.
     RelayPorts(Arc<[SocketAddr]>),
+    /// A pool's ticket was renewed.
+    Proof {
+        /// Index of the pool.
+        pool: usize,
+        /// The ticket.
+        token: Token,
+        /// How much of connections is protected.
+        level: Level,
+    },
     /// Refuse new calls and connections; those in progress go on.
     Drain,
     /// Abort what is in progress, and forget what is relayed.
@@ -27,6 +39,7 @@ pub enum Command {
 /// One core of the gateway.
 pub struct GatewayApp {
     config: Arc<Config>,
+    secrets: Arc<Secrets>,
     shared: Arc<Shared>,
     core: usize,
     forwarder: Forwarder,
@@ -35,10 +48,17 @@ pub struct GatewayApp {
 
 impl GatewayApp {
     /// For the core with index `core`; `seed` decides its random choices.
-    pub fn new(config: Arc<Config>, shared: Arc<Shared>, core: usize, seed: u64, now: Instant) -> Self {
-        let forwarder = Forwarder::new(&config, shared.clone(), core, seed, now);
+    pub fn new(
+        config: Arc<Config>,
+        secrets: Arc<Secrets>,
+        shared: Arc<Shared>,
+        core: usize,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        let forwarder = Forwarder::new(&config, &secrets, shared.clone(), core, seed, now);
         let relay = Relay::new(&config, shared.clone(), core, seed);
-        Self { config, shared, core, forwarder, relay }
+        Self { config, secrets, shared, core, forwarder, relay }
     }
 
     /// Sends a packet on, the buffer that it came in with new headers around it.
@@ -138,7 +158,8 @@ impl App for GatewayApp {
 
     fn opened(&mut self, rx: &mut Rx<'_>, local: LocalId, addr: SocketAddr) {
         self.forwarder.choose_sources(|peer| rx.client_local(peer));
-        for listener in self.config.listeners.iter().filter(|listener| listener.address == addr) {
+        let listeners = self.config.listeners.iter().enumerate();
+        for (index, listener) in listeners.filter(|(_, listener)| listener.address == addr) {
             // Here, before there is a connection, is decided what becomes of one.
             match listener.mode {
                 ListenerMode::Terminate => {}
@@ -149,10 +170,11 @@ impl App for GatewayApp {
             }
             for service in &listener.services {
                 for id in &service.ids {
-                    let offer =
-                        ServiceConfig { backlog: self.config.limits.calls, ..ServiceConfig::new(*id) };
+                    let (backlog, security) = (self.config.limits.calls, self.secrets.listener(index));
+                    let offer = ServiceConfig { backlog, security, ..ServiceConfig::new(*id) };
                     rx.listen(local, offer).expect("the configuration names an id once for each listener");
-                    self.forwarder.add_route(local, *id, service.pool);
+                    let users = listener.security.as_ref().map_or(&[][..], |security| &security.users);
+                    self.forwarder.add_route(local, *id, service.pool, users);
                 }
             }
         }
@@ -169,6 +191,9 @@ impl App for GatewayApp {
     fn command(&mut self, rx: &mut Rx<'_>, command: Command) {
         match command {
             Command::RelayPorts(ports) => self.open_relay(rx, ports),
+            Command::Proof { pool, token, level } => {
+                self.forwarder.set_proof(pool, Credentials::rxkad(token, level));
+            }
             Command::Drain => {
                 self.forwarder.drain();
                 self.relay.drain(rx.now);
@@ -220,7 +245,9 @@ pub fn endpoint_config(config: &Config) -> EndpointConfig {
         calls_max: 2 * limits.calls + 64,
         conns_max: limits.connections + client_conns,
         peers_max: limits.peers + backends,
-        bundles_max: backends * services.max(1),
+        // Calls of clients who have proved who they are, and of others, have connections of their own; and for a while those of a ticket that
+        // was renewed.
+        bundles_max: 3 * backends * services.max(1),
         receive_reserve: RECEIVE_RESERVE,
         send_reserve: SEND_RESERVE,
         unread_buffers_max: shared / 2,

@@ -15,8 +15,11 @@ use trace::TraceLog;
 
 use crate::config::Config;
 use crate::gateway::{Gateway, GatewayHandle, Report};
+use crate::secrets::Secrets;
 use crate::stats::GatewayStats;
 
+/// How often credential caches are looked into.
+const RENEW: Duration = Duration::from_secs(30);
 /// How soon a signal is seen.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -72,6 +75,9 @@ pub fn run(args: Args) -> ExitCode {
         }
     };
     if args.check {
+        if let Err(error) = Secrets::load(&config) {
+            return Exit::Usage.because("gateway", error);
+        }
         let (listeners, pools) = (config.listeners.len(), config.pools.len());
         println!("{}: no mistake found ({listeners} listeners, {pools} pools)", args.config.display());
         return Exit::Ok.into();
@@ -103,10 +109,15 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-fn serve(gateway: GatewayHandle, args: &Args, signals: &mut Signals) -> ExitCode {
+fn serve(mut gateway: GatewayHandle, args: &Args, signals: &mut Signals) -> ExitCode {
     let mut figures = Figures::new(args, gateway.stats());
+    let mut renewed = Instant::now();
     while signals.pending().next().is_none() {
         figures.show_if_due(|| gateway.stats());
+        if renewed.elapsed() >= RENEW {
+            renewed = Instant::now();
+            gateway.renew_tickets().iter().for_each(|error| eprintln!("rxline gateway: {error}"));
+        }
         sleep(LOOK);
     }
     let limit = gateway.drain_limit();

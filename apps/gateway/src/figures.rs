@@ -96,6 +96,8 @@ figures! { CoreFigures {
     refused_limit,
     /// Refused: shutting down.
     refused_draining,
+    /// It had proved who it is, and is nobody whom the listener admits.
+    refused_user,
     /// Aborted because the time to drain was up.
     drained,
     /// Bytes of requests that were passed on.
@@ -147,7 +149,8 @@ impl RelayFigures {
 impl CallFigures {
     /// Calls refused, for whatever reason.
     pub fn refused(&self) -> u64 {
-        self.refused_dead + self.refused_busy + self.refused_limit + self.refused_draining
+        let Self { refused_dead, refused_busy, refused_limit, refused_draining, refused_user, .. } = self;
+        refused_dead + refused_busy + refused_limit + refused_draining + refused_user
     }
 
     /// Calls that ended otherwise than well, after a backend had been chosen.

@@ -13,19 +13,30 @@
 //! - `RX_CALL_DEAD` (-1): the call was in progress, and may or may not have been carried out: the backend's host said
 //!   that nobody listens, or it fell silent; or the time to drain was up. `RX_CALL_TIMEOUT` (-3): `call_ms` was up.
 //!
+//! - `RXKADNOAUTH`: the client has proved who it is, and the listener admits others.
+//!
+//! **On whose behalf.** A call of a client that has proved who it is goes on with the gateway's own proof, if the pool has one, at the level
+//! of the pool: backends see the gateway, which has judged the client already. A call of anybody else goes on without any, so
+//! that nobody is given what the gateway may do.
+//!
 //! A call is never sent to a second backend: it may not be idempotent, and only the client knows.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pmd::{Instant, Mbuf, Pool};
-use rxrpc::{CallError, CallId, CallOptions, Completion, Endpoint, Event, LocalId, Target, Timeout, code};
+use rxrpc::security::rxkad_code;
+use rxrpc::{
+    CallError, CallId, CallOptions, Completion, Credentials, Endpoint, Event, Identity, LocalId, Target,
+    Timeout, code,
+};
 
 use crate::balance::{Balancer, NoBackend, Outcome};
-use crate::config::Config;
+use crate::config::{Config, User};
 use crate::counter::Counter;
 use crate::figures::{CoreFigures, Shared};
 use crate::pairs::{Flow, Pair, Pairs, Side};
+use crate::secrets::Secrets;
 
 /// Channels of an Rx connection.
 pub(crate) const CALLS_PER_CONNECTION: usize = 4;
@@ -51,6 +62,8 @@ pub struct Forwarder {
     sources: Vec<Option<LocalId>>,
     /// By pool.
     options: Vec<CallOptions>,
+    /// By pool: what goes with calls of clients who have proved who they are.
+    proofs: Vec<Option<Credentials>>,
     pairs: Pairs,
     draining: bool,
 }
@@ -59,11 +72,29 @@ struct Route {
     local: LocalId,
     service: u16,
     pool: usize,
+    /// Whose calls are taken, of those who have proved who they are.
+    users: Vec<User>,
+}
+
+/// Where a new call goes.
+struct Choice {
+    pool: usize,
+    backend: usize,
+    source: LocalId,
+    /// The client has proved who it is.
+    proven: bool,
 }
 
 impl Forwarder {
     /// For the core with index `core`; `seed` decides its random choices.
-    pub fn new(config: &Config, shared: Arc<Shared>, core: usize, seed: u64, now: Instant) -> Self {
+    pub fn new(
+        config: &Config,
+        secrets: &Secrets,
+        shared: Arc<Shared>,
+        core: usize,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
         let options = config.pools.iter().map(|pool| CallOptions {
             hard_timeout: pool.timeouts.call,
             dead_timeout: Some(pool.timeouts.silence),
@@ -74,6 +105,7 @@ impl Forwarder {
             balancer: Balancer::new(&shared.backends, core, shared.cores.len(), seed, now),
             sources: vec![None; shared.backends.len()],
             options: options.collect(),
+            proofs: (0..config.pools.len()).map(|pool| secrets.pool(pool)).collect(),
             pairs: Pairs::with_capacity(config.limits.calls),
             routes: Vec::new(),
             draining: false,
@@ -82,9 +114,15 @@ impl Forwarder {
         }
     }
 
-    /// Calls to `service` at `local` go to `pool` from now on.
-    pub fn add_route(&mut self, local: LocalId, service: u16, pool: usize) {
-        self.routes.push(Route { local, service, pool });
+    /// Calls to `service` at `local` go to `pool` from now on; those of clients who have proved who they are, if they are one of
+    /// `users`.
+    pub fn add_route(&mut self, local: LocalId, service: u16, pool: usize, users: &[User]) {
+        self.routes.push(Route { local, service, pool, users: users.to_vec() });
+    }
+
+    /// What goes with calls of clients who have proved who they are is another from now on.
+    pub fn set_proof(&mut self, pool: usize, proof: Credentials) {
+        self.proofs[pool] = Some(proof);
     }
 
     /// Chooses anew from which local address each backend is called; `choose` is told the backend's address.
@@ -175,55 +213,56 @@ impl Forwarder {
 
     fn incoming(&mut self, io: &mut Io<'_>, client: CallId, local: LocalId, service: u16) {
         self.figures().accepted.add(1);
-        match self.choose(io.now, local, service) {
-            Ok((pool, backend, source)) => self.begin(io, client, service, pool, backend, source),
-            Err(refusal) => {
+        let identity = io.endpoint.identity(client).map(|identity| &**identity);
+        match self.choose(io.now, local, service, identity) {
+            Ok(choice) => self.begin(io, client, service, choice),
+            Err((code, refusal)) => {
                 refusal(self.figures()).add(1);
-                io.endpoint.reject(io.now, client, code::RESTARTING);
+                io.endpoint.reject(io.now, client, code);
             }
         }
     }
 
-    /// Pool, backend and source of a new call, or under which figure to refuse it.
+    /// Where a new call goes, or the code that its client is told and the figure that counts it.
     fn choose(
         &mut self,
         now: Instant,
         local: LocalId,
         service: u16,
-    ) -> Result<(usize, usize, LocalId), Refusal> {
+        identity: Option<&Identity>,
+    ) -> Result<Choice, (i32, Figure)> {
         if self.draining {
-            return Err(|figures| &figures.refused_draining);
+            return Err((code::RESTARTING, |figures| &figures.refused_draining));
         }
         if self.pairs.is_full() {
-            return Err(|figures| &figures.refused_limit);
+            return Err((code::RESTARTING, |figures| &figures.refused_limit));
         }
         let route = self.routes.iter().find(|route| route.local == local && route.service == service);
-        let Some(pool) = route.map(|route| route.pool) else {
-            return Err(|figures| &figures.refused_limit);
+        let Some(route) = route else {
+            return Err((code::RESTARTING, |figures| &figures.refused_limit));
         };
+        if identity.is_some_and(|identity| !route.users.iter().any(|user| user.is(identity))) {
+            return Err((rxkad_code::NO_AUTH, |figures| &figures.refused_user));
+        }
+        let pool = route.pool;
         let backend = match self.balancer.pick(now, &self.shared.backends, pool) {
             Ok(backend) => backend,
-            Err(NoBackend::AllDead) => return Err(|figures| &figures.refused_dead),
-            Err(NoBackend::AllBusy) => return Err(|figures| &figures.refused_busy),
+            Err(NoBackend::AllDead) => return Err((code::RESTARTING, |figures| &figures.refused_dead)),
+            Err(NoBackend::AllBusy) => return Err((code::RESTARTING, |figures| &figures.refused_busy)),
         };
         match self.sources[backend] {
-            Some(source) => Ok((pool, backend, source)),
-            None => Err(|figures| &figures.refused_dead),
+            Some(source) => Ok(Choice { pool, backend, source, proven: identity.is_some() }),
+            None => Err((code::RESTARTING, |figures| &figures.refused_dead)),
         }
     }
 
-    fn begin(
-        &mut self,
-        io: &mut Io<'_>,
-        client: CallId,
-        service: u16,
-        pool: usize,
-        backend: usize,
-        source: LocalId,
-    ) {
+    fn begin(&mut self, io: &mut Io<'_>, client: CallId, service: u16, choice: Choice) {
+        let Choice { pool, backend, source, proven } = choice;
         let address = self.shared.backends.address(backend);
         let index = self.pairs.vacant();
-        let options = CallOptions { user: Pairs::user(index, Side::Backend), ..self.options[pool].clone() };
+        let credentials = self.proofs[pool].clone().filter(|_| proven);
+        let user = Pairs::user(index, Side::Backend);
+        let options = CallOptions { user, credentials, ..self.options[pool].clone() };
         let Ok(call) = io.endpoint.begin(io.now, source, Target::new(address, service), options) else {
             // Nothing was sent yet: a limit of the endpoint's.
             self.figures().refused_limit.add(1);
@@ -339,7 +378,6 @@ impl Forwarder {
 }
 
 type Figure = fn(&CoreFigures) -> &Counter;
-type Refusal = Figure;
 
 /// Takes from one call as long as the other has room, and asks to be told when it has room again. Returns the bytes moved.
 fn pump(io: &mut Io<'_>, from: CallId, to: CallId, flow: &mut Flow) -> u64 {

@@ -14,6 +14,7 @@ use trace::TraceSinks;
 use crate::app::{Command, GatewayApp, endpoint_config};
 use crate::config::{self, Config, ListenerMode};
 use crate::figures::{CoreFigures, Shared};
+use crate::secrets::{Secrets, SecretsError, Tickets};
 use crate::stats::{self, GatewayStats};
 
 /// How often a control thread looks whether the cores have done what they were told.
@@ -33,6 +34,7 @@ pub struct GatewayHandle {
     engine: Engine<RxHandler<GatewayApp>>,
     shared: Arc<Shared>,
     config: Arc<Config>,
+    tickets: Tickets,
     started: Instant,
 }
 
@@ -42,6 +44,9 @@ pub enum StartError {
     /// Ports, addresses, memory or cores.
     #[error(transparent)]
     Engine(#[from] engine::StartError),
+    /// Files of keys or tickets.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
     /// A listener's address.
     #[error("cannot listen at {address}: {source}")]
     Listen {
@@ -92,13 +97,16 @@ impl Gateway {
         ports: Vec<Box<dyn Port>>,
         trace: Option<TraceSinks>,
     ) -> Result<GatewayHandle, StartError> {
+        let secrets = Arc::new(Secrets::load(&config)?);
+        let tickets = Tickets::of(&config, &secrets);
         let config = Arc::new(config);
         let shared = Shared::new(&config, config.cores.count());
         let endpoint = endpoint_config(&config);
         let make = {
             let (config, shared) = (config.clone(), shared.clone());
             move |info: CoreInfo| {
-                let app = GatewayApp::new(config.clone(), shared.clone(), info.core, info.seed, info.now);
+                let (config, secrets, shared) = (config.clone(), secrets.clone(), shared.clone());
+                let app = GatewayApp::new(config, secrets, shared, info.core, info.seed, info.now);
                 let sink = trace.as_ref().map(|trace| trace.sink(info.core));
                 RxHandler::new(endpoint.clone(), info.seed, app).traced(sink)
             }
@@ -117,7 +125,7 @@ impl Gateway {
             listeners.push(open.map_err(|source| StartError::Listen { address, source })?);
         }
         let started = Instant::now();
-        Ok(GatewayHandle { listeners, relay_ports, clients, engine, shared, config, started })
+        Ok(GatewayHandle { listeners, relay_ports, clients, engine, shared, config, tickets, started })
     }
 }
 
@@ -182,6 +190,19 @@ impl GatewayHandle {
         self.engine.rx_viewer()
     }
 
+    /// Takes tickets that last longer than those in use out of the credential caches. To be called every now and then, for tickets
+    /// end; returns what stood against it, each thing once.
+    pub fn renew_tickets(&mut self) -> Vec<SecretsError> {
+        let mut errors = Vec::new();
+        for renewed in self.tickets.renew(&self.config) {
+            match renewed {
+                Ok((pool, token, level)) => self.tell(Command::Proof { pool, token, level }),
+                Err(error) => errors.push(error),
+            }
+        }
+        errors
+    }
+
     /// How long the configuration lets calls in progress go on.
     pub fn drain_limit(&self) -> Duration {
         self.config.drain
@@ -203,7 +224,7 @@ impl GatewayHandle {
         }
         let drained_in = begun.elapsed();
         let unfinished = self.unfinished();
-        let Self { listeners, relay_ports, clients, engine, shared, config, started } = self;
+        let Self { listeners, relay_ports, clients, engine, shared, config, started, tickets: _ } = self;
         drop((listeners, relay_ports, clients));
         let engine = engine.shutdown();
         let stats = stats::read(&config, &shared, started.elapsed(), &engine.stats);

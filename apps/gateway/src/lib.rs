@@ -13,6 +13,7 @@ mod pairs;
 pub mod relay;
 #[cfg(test)]
 mod relay_bed;
+pub mod secrets;
 mod stats;
 #[cfg(test)]
 mod testbed;

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::figures::Shared;
 use crate::forward::{Forwarder, Io};
 use crate::relay::{Refusal, Relay, Step};
+use crate::secrets::Secrets;
 use crate::testbed::{Node, SERVICE, Wire, node, reply_to};
 
 /// Where clients find the gateway.
@@ -125,7 +126,8 @@ impl Bed {
         let (mut gateway, _) = node(LISTENER, 1, seed, 16_384);
         let prober = gateway.endpoint.add_local(address("10.0.0.100:7100")).expect("local");
         let shared = Shared::new(&config, 1);
-        let mut forwarder = Forwarder::new(&config, shared.clone(), 0, seed, now);
+        let secrets = Secrets::load(&config).expect("no files");
+        let mut forwarder = Forwarder::new(&config, &secrets, shared.clone(), 0, seed, now);
         forwarder.choose_sources(|_| Some(prober));
         let mut relay = Relay::new(&config, shared.clone(), 0, seed);
         let ports = (0..config.relay.ports as u16).map(|n| ([10, 0, 0, 100], FIRST_PORT + n).into());

@@ -15,6 +15,7 @@ use rxrpc::{
 use crate::config::{Config, RECEIVE_RESERVE, SEND_RESERVE};
 use crate::figures::Shared;
 use crate::forward::{Forwarder, Io};
+use crate::secrets::Secrets;
 
 pub const SERVICE: u16 = 147;
 pub const CLIENT: usize = 0;
@@ -156,9 +157,10 @@ impl Bed {
             node.endpoint.listen(node.local, ServiceConfig::new(SERVICE)).expect("listens");
         }
         let shared = Shared::new(&config, 1);
-        let mut forwarder = Forwarder::new(&config, shared.clone(), 0, seed, now);
+        let secrets = Secrets::load(&config).expect("no files");
+        let mut forwarder = Forwarder::new(&config, &secrets, shared.clone(), 0, seed, now);
         let local = nodes[GATEWAY].local;
-        forwarder.add_route(local, SERVICE, 0);
+        forwarder.add_route(local, SERVICE, 0, &[]);
         forwarder.choose_sources(|_| Some(local));
         Self {
             now,

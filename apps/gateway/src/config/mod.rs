@@ -2,9 +2,10 @@
 //!
 //! The types here are plain data, so that a program can build a [`Config`] without a file. [`Config::parse`] checks everything
 //! that can be known before a device is opened and reports all of it at once. Deliberately absent: defaults that depend on
-//! the machine, environment variables, includes.
+//! the machine, environment variables, includes; keys, of which there are only the files' names.
 
 mod parse;
+mod security;
 mod source;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use engine::Idle;
+pub use security::{ListenerSecurity, PoolSecurity, User};
 pub use source::{ConfigError, Problem};
 
 /// Everything a gateway is told at its start.
@@ -129,6 +131,8 @@ pub struct ListenerConfig {
     pub address: SocketAddr,
     /// What becomes of connections.
     pub mode: ListenerMode,
+    /// What clients prove; none: nothing, and they need not (security class 0).
+    pub security: Option<ListenerSecurity>,
     /// At least one; no id is in two of them.
     pub services: Vec<ServiceConfig>,
 }
@@ -166,6 +170,8 @@ pub struct PoolConfig {
     pub probe: Probe,
     /// Giving up calls to them.
     pub timeouts: Timeouts,
+    /// What the gateway proves to them, with calls of clients who have proved who they are; none: nothing.
+    pub security: Option<PoolSecurity>,
 }
 
 /// How a backend's health is asked after.

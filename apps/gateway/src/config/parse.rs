@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::security;
 use super::source::{Section, Source, Value, did_you_mean};
 use super::{
     BUFFERS_BESIDES, BUFFERS_PER_CALL, Cidr, Config, Cores, Idle, Limits, ListenerConfig, ListenerMode,
@@ -54,6 +55,10 @@ pub(super) fn config(text: &str) -> Result<Config, Vec<Problem>> {
             let mend = format!("add a [[{section}]]; apps/gateway/examples/gateway.toml has one of each");
             source.problem(0..0, format!("there is no [[{section}]]"), mend);
         }
+    }
+    if let Some(value) = root.get("pool").filter(|_| source.is_sound()) {
+        let tables = source.array("pool", value);
+        security::check_pools(&mut source, tables, &pools, &listeners);
     }
     root.finish(&mut source);
     if !source.is_sound() {
@@ -235,8 +240,9 @@ fn pool<'t>(
     let calls = section.integer(source, "calls", 1..=1_000_000).unwrap_or(4096) as usize;
     let probe = section.get("probe").map(|value| probe(source, value)).unwrap_or_default();
     let timeouts = section.get("timeouts").map(|value| timeouts(source, value)).unwrap_or_default();
+    let security = section.get("security").and_then(|value| security::of_pool(source, value));
     section.finish(source);
-    Some(PoolConfig { name: name?, backends, calls, probe, timeouts })
+    Some(PoolConfig { name: name?, backends, calls, probe, timeouts, security })
 }
 
 /// A name that no other pool has.
@@ -297,6 +303,7 @@ fn listener<'t>(
     let address = section.require(source, "address", "address = \"192.0.2.10:7003\"");
     let address = address.and_then(|value| listen_address(source, value, ports, taken));
     let mode = section.get("mode").map_or(Some(ListenerMode::Terminate), |value| mode(source, value));
+    let security = section.get("security").and_then(|value| security::of_listener(source, value, mode));
     let mut services: Vec<ServiceConfig> = Vec::new();
     for item in section.sections(source, "service") {
         let span = item.span.clone();
@@ -314,7 +321,7 @@ fn listener<'t>(
         source.problem(section.span.clone(), "this listener serves nothing", mend);
     }
     section.finish(source);
-    Some(ListenerConfig { address: address?, mode: mode?, services })
+    Some(ListenerConfig { address: address?, mode: mode?, security, services })
 }
 
 fn listen_address<'t>(

@@ -110,6 +110,14 @@ impl<'t> Source<'t> {
         text
     }
 
+    pub fn boolean(&mut self, key: &str, value: &Value<'t>) -> Option<bool> {
+        let truth = value.get_ref().as_bool();
+        if truth.is_none() {
+            self.wrong_kind(key, value, "true or false");
+        }
+        truth
+    }
+
     pub fn integer(&mut self, key: &str, value: &Value<'t>, range: RangeInclusive<u64>) -> Option<u64> {
         let Some(integer) = value.get_ref().as_integer() else {
             self.wrong_kind(key, value, "a whole number");

@@ -98,6 +98,96 @@ fn a_listener_may_relay() {
 }
 
 #[test]
+fn the_example_with_keys_is_sound() {
+    let text = include_str!("../../examples/rxkad.toml");
+    let config = Config::parse("rxkad.toml", text).expect("sound");
+    let [listener] = &config.listeners[..] else { panic!("one listener") };
+    let asked = listener.security.as_ref().expect("it asks for proof");
+    assert_eq!((asked.level, asked.anonymous), (rxrpc::Level::Auth, false));
+    let cell = "EXAMPLE.ORG".into();
+    let admin = User::Named { name: "admin".into(), instance: String::new(), cell };
+    assert_eq!(asked.users, [User::local(), admin]);
+    let proof = config.pools[0].security.as_ref().expect("it has a proof");
+    assert_eq!(proof.level, rxrpc::Level::Encrypt);
+    assert_eq!(proof.keys.keyfile_ext, Some("/etc/openafs/server/KeyFileExt".into()));
+    let everything = text.replace("# ccache", "ccache").replace("# principal", "principal");
+    assert!(problems(&everything)[0].what.contains("and a `ccache`"), "both is one too many");
+    let ccache = everything.replacen("keyfile_ext", "# keyfile_ext", 1);
+    let proof = Config::parse("", &ccache).expect("sound").pools[0].security.clone().expect("a proof");
+    assert!(proof.keys.is_empty() && proof.ccache == Some("/run/rxline/krb5cc".into()));
+}
+
+/// As [`refused`], in the example with keys.
+fn refused_with_keys(old: &str, new: &str, at: &str, what: &str, mend: &str) {
+    let text = include_str!("../../examples/rxkad.toml");
+    assert!(text.contains(old), "the example has no {old:?}");
+    let text = text.replacen(old, new, 1);
+    let problems = problems(&text);
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert_eq!((problems[0].line, problems[0].column), place(&text, at), "{problems:#?}");
+    assert!(problems[0].what.contains(what) && problems[0].mend.contains(mend), "{problems:#?}");
+}
+
+#[test]
+fn security_sections_say_what_is_missing() {
+    let auth = "level = \"auth\"   ";
+    refused_with_keys(auth, "level = \"aut\"", "\"aut\"", "`level = \"aut\"`", "did you mean `auth`?");
+    refused_with_keys(auth, "#", "[listener.security]", "no `level`", "level = \"encrypt\"");
+    refused_with_keys(auth, "levl = 1\nlevel = \"auth\"", "levl", "no key `levl`", "did you mean `level`?");
+    let users = "users = [\"afs\", \"admin@EXAMPLE.ORG\"]";
+    refused_with_keys(users, "users = []", "[] ", "admits nobody", "\"*\"");
+    refused_with_keys(users, "users = [\"host/a\"]", "\"host/a\"", "cannot be read", "a principal like");
+    refused_with_keys("# anonymous = true", "anonymous = 1", "1     ", "a whole number", "true or false");
+    let listener = "keyfile_ext = \"/etc/openafs/server/KeyFileExt\"      # or keyfile";
+    refused_with_keys(listener, "# or keyfile", "[listener.security]", "names no keys", "`keytab`");
+    let pool = "keyfile_ext = \"/etc/openafs/server/KeyFileExt\"      # makes";
+    refused_with_keys(pool, "# makes", "[pool.security]", "neither keys nor a ticket", "`ccache`");
+    let ccache = "ccache = \"/tmp/krb5cc_0\" # makes";
+    refused_with_keys(pool, ccache, "[pool.security]", "which ticket", "principal = ");
+}
+
+#[test]
+fn proofs_that_nobody_needs_are_complained_about() {
+    let section = "address = \"192.0.2.10:7003\"\n";
+    let relay = format!("{section}mode = \"relay\"\n");
+    refused_with_keys(section, &relay, "[listener.security]", "no use for keys", "`mode = \"terminate\"`");
+    let text = include_str!("../../examples/rxkad.toml");
+    let (before, rest) = text.split_once("[listener.security]").expect("a section");
+    let (_, after) = rest.split_once("[[listener.service]]").expect("a section");
+    let text = format!("{before}[[listener.service]]{after}");
+    let problems = problems(&text);
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert_eq!((problems[0].line, problems[0].column), place(&text, "[[pool]]"), "{problems:#?}");
+    assert!(problems[0].what.contains("nobody's calls"), "{problems:#?}");
+}
+
+#[test]
+fn users_are_principals_as_rxkad_has_them() {
+    let named = |name: &str, instance: &str, cell: &str| User::Named {
+        name: name.into(),
+        instance: instance.into(),
+        cell: cell.into(),
+    };
+    for (text, user) in [
+        ("*", User::Anybody),
+        ("afs", User::local()),
+        ("admin@EXAMPLE.ORG", named("admin", "", "EXAMPLE.ORG")),
+        ("jo.admin@example.org", named("jo", "admin", "example.org")),
+        ("rcmd.host1.example", named("rcmd", "host1.example", "")),
+    ] {
+        assert_eq!(text.parse(), Ok(user), "{text}");
+    }
+    for wrong in ["", "@CELL", ".admin", "a b", "host/a@CELL", "admin@", "jo."] {
+        assert!(wrong.parse::<User>().is_err(), "{wrong:?}");
+    }
+    let who = rxrpc::Identity { name: "admin".into(), cell: "EXAMPLE.ORG".into(), ..Default::default() };
+    assert!(User::Anybody.is(&who) && named("admin", "", "EXAMPLE.ORG").is(&who));
+    for other in [User::local(), named("admin", "", ""), named("admin", "x", "EXAMPLE.ORG")] {
+        assert!(!other.is(&who), "{other:?}");
+    }
+}
+
+#[test]
 fn what_relaying_may_take_is_bounded() {
     let some = "[relay]\nports = 10\nidle_seconds = 60\n\n[limits]";
     let parsed = Config::parse("", &with("[limits]", some)).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use engine::Engine;
 use gateway::{Gateway, GatewayHandle, Report};
 use rxrpc::socket::{CallFailed, InlineServing, ServedCall};
-use rxrpc::{Client, RxEngine, RxExt, ServiceId};
+use rxrpc::{Client, RxEngine, RxExt, Security, ServiceId};
 
 pub const SERVICE: ServiceId = ServiceId(147);
 
@@ -67,7 +67,16 @@ pub struct Net {
 
 /// `wire` is put before the client port's URL, `first` at the head; `mode` is the listener's.
 pub fn config(name: &str, wire: &str, first: &str, mode: &str) -> gateway::config::Config {
-    let text = format!(
+    parse(name, &config_text(name, wire, first, mode))
+}
+
+pub fn parse(name: &str, text: &str) -> gateway::config::Config {
+    gateway::config::Config::parse(name, text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The file of [`config`].
+pub fn config_text(name: &str, wire: &str, first: &str, mode: &str) -> String {
+    format!(
         r#"
         {first}
         drain_seconds = 5
@@ -95,8 +104,7 @@ pub fn config(name: &str, wire: &str, first: &str, mode: &str) -> gateway::confi
         server_address(0),
         server_address(1),
         gateway_address(),
-    );
-    gateway::config::Config::parse(name, &text).unwrap_or_else(|error| panic!("{error}"))
+    )
 }
 
 impl Net {
@@ -150,7 +158,13 @@ impl Net {
     }
 
     pub fn serve(&mut self, n: usize) {
+        self.serve_as(n, Security::none(), answer);
+    }
+
+    pub fn serve_as(&mut self, n: usize, security: Security, answer: fn(&mut ServedCall<'_, '_>)) {
+        self.serving[n] = None;
         let service = self.servers.rx().bind(server_address(n), SERVICE).expect("binds");
+        let service = service.security(security).expect("binds anew");
         self.serving[n] = Some(service.serve(answer).expect("serves"));
     }
 
