@@ -7,7 +7,7 @@
  * key is used: the server opens tickets with it and takes no calls below LEVEL, the client makes its ticket with it, as
  * -localauth does.
  *
- * Each thread of the client makes one call after the other, four threads to a connection. Every byte of a request
+ * Each thread of the client makes one call after the other, one at least, four threads to a connection. Every byte of a request
  * is drawn from a seed of the call and digested by the server, and every byte of the reply depends on that digest (payload.h), as in
  * rxline's own rxperf: so each may call the other. The client's last line is a JSON object; it exits 1 if any call failed.
  */
@@ -205,14 +205,14 @@ static void *work(void *arg)
 {
     struct worker *worker = arg;
     uint64_t seed = (uintptr_t)worker;
-    while (!stop) {
+    do {
         struct rx_call *call = rx_NewCall(worker->connection);
         int bad = ask(call, seed++);
         if (rx_EndCall(call, bad ? BAD_LENGTH : 0) || bad)
             worker->failed++;
         else
             worker->calls++;
-    }
+    } while (!stop);
     return NULL;
 }
 

@@ -50,6 +50,8 @@ pub struct Calls {
     pub refused_limit: u64,
     /// It was shutting down.
     pub refused_draining: u64,
+    /// The client had proved who it is, and is nobody who may.
+    pub refused_user: u64,
     /// The time to drain was up.
     pub drained: u64,
 }
@@ -171,6 +173,7 @@ impl Calls {
     /// Ended otherwise than by a reply or by the server's own abort.
     pub fn unwell(&self) -> u64 {
         let lost = self.backend_failed + self.client_aborted + self.client_lost + self.drained;
-        lost + self.refused_dead + self.refused_busy + self.refused_limit + self.refused_draining
+        let refused = self.refused_dead + self.refused_busy + self.refused_limit + self.refused_draining;
+        lost + refused + self.refused_user
     }
 }

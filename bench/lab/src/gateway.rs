@@ -27,13 +27,23 @@ pub struct Plan {
     pub buffers: usize,
     /// What its listeners do: `terminate` or `relay`.
     pub mode: &'static str,
+    /// What clients prove to it, and what it proves to servers.
+    pub security: Option<Security>,
+}
+
+/// Lines of the two security sections.
+pub struct Security {
+    /// Of each listener.
+    pub listener: String,
+    /// Of each pool.
+    pub pool: String,
 }
 
 impl Plan {
     /// Serves OpenAFS's two databases from `backends`.
     pub fn openafs(backends: &[Ipv4Addr]) -> Plan {
         let pools = vec![("vldb", VLDB, backends.to_vec()), ("protection", PROTECTION, backends.to_vec())];
-        Plan { front: String::new(), pools, buffers: 65536, mode: "terminate" }
+        Plan { front: String::new(), pools, buffers: 65536, mode: "terminate", security: None }
     }
 
     /// Serves rxperf from `backends`.
@@ -58,7 +68,13 @@ impl Plan {
             text += &format!("\n[[pool]]\nname = \"{name}\"\nbackends = [{backends}]\n");
             text += "timeouts = { silence_ms = 3000 }\n";
             text += "probe = { interval_ms = 250, timeout_ms = 250, failures = 3 }\n";
+            if let Some(security) = &self.security {
+                text += &format!("\n[pool.security]\n{}", security.pool);
+            }
             text += &format!("\n[[listener]]\naddress = \"{FRONT}:{port}\"\nmode = \"{}\"\n", self.mode);
+            if let Some(security) = &self.security {
+                text += &format!("\n[listener.security]\n{}", security.listener);
+            }
             text += &format!("\n[[listener.service]]\nids = [{service}]\npool = \"{name}\"\n");
         }
         text

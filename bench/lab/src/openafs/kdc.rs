@@ -60,9 +60,14 @@ impl<'n> Kdc<'n> {
         self.dir.join("afs.keytab")
     }
 
+    /// The credential cache of `who`.
+    pub fn cache(&self, who: &str) -> PathBuf {
+        self.dir.join(format!("cache-{who}"))
+    }
+
     /// A command in the KDC's namespace, with the credential cache of `who`.
     pub fn cmd_as(&self, who: &str, cmd: Cmd) -> Cmd {
-        let cache = format!("FILE:{}/cache-{who}", self.dir.display());
+        let cache = format!("FILE:{}", self.cache(who).display());
         let cmd = cmd.env("KRB5_CONFIG", self.dir.join("krb5.conf")).env("KRB5CCNAME", cache);
         cmd.under(["ip", "netns", "exec", self.ns.name()])
     }

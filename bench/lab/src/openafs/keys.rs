@@ -16,16 +16,16 @@ pub const SERVER_DIR: &str = "/etc/openafs/server";
 /// aes256-cts-hmac-sha1-96 (RFC 3962).
 const AES256: u16 = 18;
 
-/// A folder with the key files of one kind.
+/// A folder with a key file of one kind.
 pub struct Keys {
     dir: PathBuf,
-    files: &'static [&'static str],
+    file: &'static str,
 }
 
 impl Keys {
     /// A DES key, version 4: `KeyFile`.
     pub fn des(cx: &Cx<'_>) -> Result<Keys> {
-        Keys::made(cx, "keys-des", &["KeyFile"], &["add", "4", "80b6a7cd7a9dadb6"])
+        Keys::made(cx, "keys-des", "KeyFile", &["add", "4", "80b6a7cd7a9dadb6"])
     }
 
     /// An AES key out of a keytab, as Kerberos administrators have it: `KeyFileExt`. Tickets forged with it say version 213 or 256.
@@ -42,22 +42,31 @@ impl Keys {
         let principal = format!("afs/lab.test@{REALM}");
         let keytab = keytab.to_string_lossy();
         let (version, kind) = (version.to_string(), AES256.to_string());
-        Keys::made(cx, name, &["KeyFileExt"], &["add", "rxkad_krb5", &version, &kind, &keytab, &principal])
+        Keys::made(cx, name, "KeyFileExt", &["add", "rxkad_krb5", &version, &kind, &keytab, &principal])
     }
 
-    fn made(cx: &Cx<'_>, name: &str, files: &'static [&'static str], args: &[&str]) -> Result<Keys> {
+    fn made(cx: &Cx<'_>, name: &str, file: &'static str, args: &[&str]) -> Result<Keys> {
         let dir = cx.dir.join(name);
         write_config(&dir, crate::net::FRONT)?;
         in_place_of_server_dir(Cmd::new("asetkey").args(args), &dir).under(["unshare", "--mount"]).ok(cx)?;
-        Ok(Keys { dir, files })
+        Ok(Keys { dir, file })
+    }
+
+    /// The file.
+    pub fn file(&self) -> PathBuf {
+        self.dir.join(self.file)
+    }
+
+    /// What the gateway's configuration says of it.
+    pub fn toml(&self) -> String {
+        let key = if self.file == "KeyFile" { "keyfile" } else { "keyfile_ext" };
+        format!("{key} = {:?}\n", self.file())
     }
 
     /// Copies them into a configuration folder.
     pub fn copy_to(&self, config: &Path) -> Result {
-        for name in self.files {
-            fs::copy(self.dir.join(name), config.join(name)).context(|| format!("copy {name}"))?;
-        }
-        Ok(())
+        let copied = fs::copy(self.file(), config.join(self.file));
+        copied.map(drop).context(|| format!("copy {}", self.file))
     }
 }
 

@@ -12,8 +12,8 @@ mod intel;
 mod openafs;
 mod ping;
 mod rcu;
-mod relay;
 mod rx_linux;
+mod rx_openafs;
 mod rxdebug;
 mod unread;
 mod views;
@@ -74,15 +74,24 @@ pub const ALL: &[Step] = &[
     Step::new("openafs/dpdk", 12, openafs::dpdk).about("the same on DPDK's net_af_packet"),
     Step::new("openafs/sim", 6, openafs::sim)
         .about("the same with 2 % lost, 1 % doubled, 5 % reordered on the clients' side"),
-    Step::new("relay/openafs", 3, relay::openafs).about(
+    Step::new("rx-openafs/relay", 3, rx_openafs::relay::openafs).about(
         "through the gateway as a relay: vos and pts print what they print without it; every byte of Rx is the same on both sides",
     ),
-    Step::new("relay/rxkad", 3, relay::rxkad)
+    Step::new("rx-openafs/relay-rxkad", 3, rx_openafs::relay::rxkad)
         .about("the same with -localauth and -encrypt, keys by KeyFile and by KeyFileExt, none of them at the gateway"),
-    Step::new("relay/kdc", 3, relay::kdc)
-        .about("a client with a ticket from a real KDC changes the volume database through the relay, at three levels; others may not"),
-    Step::new("relay/callback", 3, relay::callback)
+    Step::new("rx-openafs/relay-kdc", 3, rx_openafs::relay::kdc).about(
+        "people with tickets from a real KDC change both databases through the relay, at three levels; others may not",
+    ),
+    Step::new("rx-openafs/relay-callback", 3, rx_openafs::relay::callback)
         .about("a server on OpenAFS's Rx calls its client back through the relay before it answers"),
+    Step::new("rx-openafs/terminate-rxkad", 3, rx_openafs::terminate::rxkad).about(
+        "the gateway has the service's key, by KeyFile and by KeyFileExt: -localauth and -encrypt end there, answers are the same",
+    ),
+    Step::new("rx-openafs/terminate-kdc", 3, rx_openafs::terminate::kdc).about(
+        "tickets from a real KDC end at the gateway, at three levels; it has one of its own and lets one of two people pass",
+    ),
+    Step::new("rx-openafs/rxperf-rxkad", 3, rx_openafs::rxperf::rxkad)
+        .about("our client and OpenAFS's Rx as server, OpenAFS's as client and our server: three levels, 1 B to 1 MB each way"),
     Step::new("rxdebug/gateway", 3, rxdebug::of_the_gateway)
         .about("what OpenAFS's rxdebug prints about the gateway is what tshark saw on its wires"),
     Step::new("rxdebug/openafs", 3, rxdebug::of_openafs)
