@@ -14,8 +14,8 @@ use crate::slab::Recycle;
 use crate::timer::{Timer, TimerKey};
 use crate::wire::JUMBO_PAYLOAD_LEN;
 use crate::{
-    BundleId, CallId, CallState, CallTimeouts, CallView, Completion, ConnId, EndpointConfig, Event, LocalId, PeerId,
-    Role,
+    BundleId, CallId, CallState, CallTimeouts, CallView, Completion, ConnId, EndpointConfig, Event, LocalId,
+    PeerId, Role,
 };
 use pmd::Instant;
 use std::net::{Ipv4Addr, SocketAddr};
