@@ -282,7 +282,11 @@ fn a_crowd_leaves_in_many_turns() {
     while t.node.rx.next_timeout().is_some_and(|at| at <= t.now) {
         let before = t.node.rx.conns().count();
         t.node.rx.expire(t.now);
-        assert!(before - t.node.rx.conns().count() <= 256, "a turn of {} timers", before - t.node.rx.conns().count());
+        assert!(
+            before - t.node.rx.conns().count() <= 256,
+            "a turn of {} timers",
+            before - t.node.rx.conns().count()
+        );
         turns += 1;
     }
     assert_eq!(t.node.rx.conns().count(), 0);

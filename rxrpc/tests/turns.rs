@@ -85,7 +85,11 @@ fn a_core_that_could_send_thousands_looks_at_what_came_in_meanwhile() {
     let (told, sent) = channel();
     let flood = engine("192.0.2.20/24")
         .start_with(move |core| {
-            RxHandler::new(EndpointConfig::for_pool(BUFFERS), core.seed, Flood { sent: 0, told: told.clone() })
+            RxHandler::new(
+                EndpointConfig::for_pool(BUFFERS),
+                core.seed,
+                Flood { sent: 0, told: told.clone() },
+            )
         })
         .unwrap();
     let _ports = flood.open_clients().unwrap();

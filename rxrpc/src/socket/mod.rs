@@ -46,8 +46,8 @@ mod socket_table;
 mod tests;
 mod views;
 
-pub use self::core::SocketApp;
 pub use self::command::{Charge, SocketCommand};
+pub use self::core::SocketApp;
 pub use call::Call;
 pub(crate) use call_shared::CallName;
 pub use call_shared::{CallPeer, SocketId};

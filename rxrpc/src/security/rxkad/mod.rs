@@ -12,6 +12,7 @@
 //! translators.
 
 pub mod code;
+mod der;
 mod des_key;
 mod fcrypt;
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Tickets of Kerberos 5: all of one (key number 256), or its encrypted part alone (213).
 //!
-//! Formats and ciphers are picky-krb's. Deliberately absent: tickets sealed with DES or RC4, which no KDC of today gives out, and the
+//! Formats and ciphers are picky-krb's; lengths are looked at before it reads by them (`der`). Deliberately absent: tickets sealed with DES or RC4, which no KDC of today gives out, and the
 //! encryption types of RFC 8009, which picky-krb does not have.
 
 use super::ticket::{KVNO_KRB5, Opened};
-use super::{DesKey, Level, code};
+use super::{DesKey, Level, code, der};
 use crate::security::{Enctype, Identity, KeyError, Krb5Key, ServerKeys};
 use picky_asn1::bit_string::BitString;
 use picky_asn1::date::GeneralizedTime;
@@ -42,7 +42,8 @@ pub fn open(keys: &ServerKeys, form: u32, ticket: &[u8]) -> Result<Opened, i32> 
     let plain =
         enctype.suite().cipher().decrypt(key.bytes(), KEY_USAGE, cipher).map_err(|_| code::BAD_TICKET)?;
     let plain = Zeroizing::new(plain);
-    let mut part = picky_asn1_der::from_bytes::<EncTicketPart>(&plain).map_err(|_| code::BAD_TICKET)?.0;
+    let whole = der::element(&plain).ok_or(code::BAD_TICKET)?;
+    let mut part = picky_asn1_der::from_bytes::<EncTicketPart>(whole).map_err(|_| code::BAD_TICKET)?.0;
     let opened = read(&part, kvno as u32);
     part.key.0.key_value.0.0.zeroize();
     opened
@@ -50,6 +51,7 @@ pub fn open(keys: &ServerKeys, form: u32, ticket: &[u8]) -> Result<Opened, i32> 
 
 /// The encrypted part, in the clear so far as its frame goes.
 fn sealed_part(form: u32, ticket: &[u8]) -> Option<EncryptedData> {
+    let ticket = der::element(ticket)?;
     if form != KVNO_KRB5 {
         return picky_asn1_der::from_bytes(ticket).ok();
     }
