@@ -45,6 +45,7 @@ impl Stage {
             calls_max,
             call_timeout: LONG,
             seed: 1,
+            congestion: Default::default(),
         };
         let service =
             ServiceRun::start(builder(wire, "server", "192.0.2.10/24"), 1, 4096, &[server()]).unwrap();

@@ -208,6 +208,7 @@ fn load_config(config: &DemoConfig) -> LoadConfig {
         calls_max: None,
         call_timeout: CALL_TIMEOUT,
         seed: 1,
+        congestion: Default::default(),
     }
 }
 

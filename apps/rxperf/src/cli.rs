@@ -1,11 +1,12 @@
 //! `rxline rxperf server` and `rxline rxperf client`.
 
 use crate::load::LoadConfig;
-use crate::{Latency, LoadRun, Op, RunError, ServiceRun, UDP_PORT, Verify, Work, summary};
+use crate::{Latency, LoadRun, Op, RunError, Service, ServiceRun, UDP_PORT, Verify, Work, summary};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use cli::{Exit, Live, SecurityArgs, SecurityError, TicketArgs};
 use control::Sources;
 use engine::{Builder, Engine, IpNet};
+use rxrpc::CongestionAlgorithm;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
@@ -54,6 +55,10 @@ struct PortArgs {
     /// Packet buffers of each core, 2 KiB each; more for a client with thousands of calls at once
     #[arg(long, value_name = "N", default_value_t = 16_384)]
     buffers: usize,
+
+    /// Who decides how much a call may have in flight: CUBIC, or a control in the manner of BBR, which takes no notice of single losses
+    #[arg(long, value_enum, default_value_t = Control::Cubic)]
+    congestion: Control,
 
     #[command(flatten)]
     idle: cli::IdleArgs,
@@ -108,6 +113,24 @@ struct ServerArgs {
 
     #[command(flatten)]
     control: control::ServeArgs,
+}
+
+/// A congestion control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Control {
+    /// RFC 9438
+    Cubic,
+    /// By measured bandwidth and round trip
+    Bbr,
+}
+
+impl From<Control> for CongestionAlgorithm {
+    fn from(control: Control) -> Self {
+        match control {
+            Control::Cubic => Self::Cubic,
+            Control::Bbr => Self::Bbr,
+        }
+    }
 }
 
 /// What a call does.
@@ -170,6 +193,10 @@ struct ClientArgs {
     /// Stop after so many seconds; 5 if neither this nor --calls is given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seconds: Option<u64>,
+
+    /// When the time is up, abort the calls in progress instead of waiting for them, and count the bytes that came
+    #[arg(long, requires = "seconds")]
+    cut: bool,
 
     /// Calls in progress at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=60_000))]
@@ -251,8 +278,9 @@ fn server(args: &ServerArgs) -> Result<Exit, Failure> {
     let builder = args.port.builder("rxperf server");
     let log = args.port.trace.open("rxperf server")?;
     let sinks = log.as_ref().map(TraceLog::sinks);
-    let (cores, buffers, security) = (args.port.core_count(), args.port.buffers, args.security.server()?);
-    let service = ServiceRun::start_with(builder, cores, buffers, &[listen], security, sinks)?;
+    let (cores, buffers) = (args.port.core_count(), args.port.buffers);
+    let service = Service { security: args.security.server()?, congestion: args.port.congestion.into() };
+    let service = ServiceRun::start_with(builder, cores, buffers, &[listen], service, sinks)?;
     let _control =
         args.control.serve("rxperf-server", Sources::new("rxperf server", [service.rx_viewer()]))?;
     if let Ok(stats) = service.rx_viewer().stats() {
@@ -347,6 +375,7 @@ impl ClientArgs {
             calls_max: self.calls,
             call_timeout: Duration::from_secs(self.timeout),
             seed: u64::from(std::process::id()),
+            congestion: self.port.congestion.into(),
         }
     }
 
@@ -381,7 +410,11 @@ fn client(args: &ClientArgs) -> Result<Exit, Failure> {
     while !load.wait_over(next.saturating_duration_since(Instant::now()).min(Duration::from_millis(100))) {
         let time_is_up = args.time_limit().is_some_and(|limit| started.elapsed() >= limit);
         if time_is_up || interrupted.load(Ordering::Relaxed) {
-            load.stop();
+            if args.cut {
+                load.cut()
+            } else {
+                load.stop()
+            }
             break;
         }
         if Instant::now() >= next {

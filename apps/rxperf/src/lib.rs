@@ -24,6 +24,6 @@ mod summary;
 pub use client_call::{ClientCall, Verify, WrongReply};
 pub use figures::Counter;
 pub use protocol::{Op, Refusal, SERVICE, UDP_PORT, Work};
-pub use run::{LoadRun, RunError, ServiceRun};
+pub use run::{LoadRun, RunError, Service, ServiceRun};
 pub use server_call::ServerCall;
 pub use summary::{Latency, Summary};

@@ -8,7 +8,9 @@ use crate::{ClientCall, SERVICE, Verify, Work, WrongReply};
 use arrayvec::ArrayVec;
 use hdrhistogram::Histogram;
 use pmd::Instant;
-use rxrpc::{App, BeginError, CallId, CallOptions, Completion, Credentials, Event, Rx, Target};
+use rxrpc::{
+    App, BeginError, CallId, CallOptions, Completion, CongestionAlgorithm, Credentials, Event, Rx, Target,
+};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,6 +45,8 @@ pub struct LoadConfig {
     pub call_timeout: Duration,
     /// Decides the payload of requests.
     pub seed: u64,
+    /// What decides how much a call may have in flight.
+    pub congestion: CongestionAlgorithm,
 }
 
 impl LoadConfig {
@@ -85,12 +89,14 @@ pub struct Tally {
     pub latency_ns: Histogram<u64>,
     /// Failures by kind.
     pub failures: ArrayVec<(Failure, u64), FAILURES_MAX>,
+    /// Calls that were cut short because the time was up; neither verified nor failed.
+    pub cut: u64,
 }
 
 impl Default for Tally {
     fn default() -> Self {
         let latency_ns = Histogram::new_with_bounds(1, LATENCY_MAX.as_nanos() as u64, 3);
-        Self { latency_ns: latency_ns.expect("sound bounds"), failures: ArrayVec::new() }
+        Self { latency_ns: latency_ns.expect("sound bounds"), failures: ArrayVec::new(), cut: 0 }
     }
 }
 
@@ -99,6 +105,7 @@ impl Tally {
     pub fn add(&mut self, other: &Self) {
         self.latency_ns.add(&other.latency_ns).expect("all tallies have the same bounds");
         other.failures.iter().for_each(|&(failure, count)| self.fail(failure, count));
+        self.cut += other.cut;
     }
 
     /// Calls that failed.
@@ -127,6 +134,7 @@ impl Tally {
     fn clear(&mut self) {
         self.latency_ns.reset();
         self.failures.clear();
+        self.cut = 0;
     }
 }
 
@@ -158,6 +166,8 @@ pub enum LoadCommand {
     Start,
     /// Begin no further call.
     Stop,
+    /// Begin no further call, and abort those in progress.
+    Cut,
     /// Fill this tally from now on, and send the filled one back. The channel must have room.
     Trade(Box<Tally>, SyncSender<Box<Tally>>),
 }
@@ -172,6 +182,7 @@ pub struct Load {
     scratch: Box<[u8; SCRATCH_LEN]>,
     begun: u64,
     stopping: bool,
+    cutting: bool,
     tally: Box<Tally>,
     figures: Arc<LoadFigures>,
 }
@@ -198,6 +209,7 @@ impl Load {
             scratch: Box::new([0; SCRATCH_LEN]),
             begun: 0,
             stopping: false,
+            cutting: false,
             tally: Box::default(),
             figures,
         }
@@ -207,6 +219,14 @@ impl Load {
         if !std::mem::replace(&mut self.stopping, true) {
             self.figures.stopped.add(1);
         }
+    }
+
+    /// Ends at once what is in progress: all calls of this endpoint are the load's.
+    fn cut(&mut self, rx: &mut Rx<'_>) {
+        self.stop();
+        self.cutting = true;
+        let calls: Vec<CallId> = rx.endpoint.calls().map(|call| call.id).collect();
+        calls.into_iter().for_each(|call| rx.abort(call, rxrpc::code::USER_ABORT));
     }
 
     /// Begins the next call in a slot, if there is to be one.
@@ -306,6 +326,7 @@ impl Load {
                 Ok(()) => self.tally.verify(rx.now.saturating_duration_since(slot.since)),
                 Err(short) => self.tally.fail(Failure::Wrong(short), 1),
             },
+            (None, Completion::LocalAbort(_)) if self.cutting => self.tally.cut += 1,
             (None, other) => self.tally.fail(Failure::Ended(other), 1),
         }
         self.figures.ended.add(1);
@@ -352,6 +373,7 @@ impl App for Load {
                 }
             }
             LoadCommand::Stop => self.stop(),
+            LoadCommand::Cut => self.cut(rx),
             LoadCommand::Trade(mut tally, back) => {
                 tally.clear();
                 let filled = std::mem::replace(&mut self.tally, tally);

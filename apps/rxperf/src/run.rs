@@ -6,7 +6,8 @@ use crate::service::{PerfService, ServiceFigures};
 use crate::summary::Summary;
 use engine::{Builder, Engine, StartError};
 use rxrpc::{
-    ClientPorts, Credentials, EndpointConfig, OpenError, OpenLocal, RxControl, RxHandler, RxViewer, Security,
+    ClientPorts, CongestionAlgorithm, Credentials, EndpointConfig, OpenError, OpenLocal, RxControl,
+    RxHandler, RxViewer, Security,
 };
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -51,6 +52,15 @@ impl RunError {
 /// How many calls may be open at an endpoint beyond those that are expected.
 const SPARE_CALLS: usize = 1024;
 
+/// How a service treats its callers.
+#[derive(Clone, Default)]
+pub struct Service {
+    /// How they prove who they are.
+    pub security: Security,
+    /// What decides how much of a reply may be in flight.
+    pub congestion: CongestionAlgorithm,
+}
+
 /// A running rxperf service.
 pub struct ServiceRun {
     // Closed before the engine stops.
@@ -67,16 +77,16 @@ impl ServiceRun {
         buffers: usize,
         listen: &[SocketAddr],
     ) -> Result<Self, RunError> {
-        Self::start_with(builder, cores, buffers, listen, Security::none(), None)
+        Self::start_with(builder, cores, buffers, listen, Service::default(), None)
     }
 
-    /// The same for callers who prove who they are, and with an event log.
+    /// The same with what the service asks of its callers and how it sends, and with an event log.
     pub fn start_with(
         builder: Builder,
         cores: usize,
         buffers: usize,
         listen: &[SocketAddr],
-        security: Security,
+        Service { security, congestion }: Service,
         trace: Option<TraceSinks>,
     ) -> Result<Self, RunError> {
         let figures: Vec<_> = (0..cores).map(|_| Arc::new(ServiceFigures::default())).collect();
@@ -85,6 +95,7 @@ impl ServiceRun {
             let mut endpoint = EndpointConfig::for_pool(buffers);
             endpoint.version = concat!("rxline rxperf ", env!("CARGO_PKG_VERSION")).into();
             endpoint.calls_max = crate::service::CALLS_MAX + SPARE_CALLS;
+            endpoint.congestion = congestion;
             let figures = of_core[info.core].clone();
             let service = PerfService::new(addresses.clone(), security.clone(), figures);
             let sink = trace.as_ref().map(|trace| trace.sink(info.core));
@@ -127,6 +138,8 @@ pub struct LoadRun {
     spare: Vec<Option<Box<Tally>>>,
     total: Tally,
     started: Option<Instant>,
+    /// When it was cut short: what comes later does not count.
+    cut: Option<Instant>,
 }
 
 /// How long a core may take to trade tallies. Its loop takes microseconds; a loaded machine may starve its thread.
@@ -160,6 +173,7 @@ impl LoadRun {
             endpoint.version = concat!("rxline rxperf ", env!("CARGO_PKG_VERSION")).into();
             endpoint.calls_max = config.in_flight + SPARE_CALLS;
             endpoint.bundle_waiting_max = config.in_flight;
+            endpoint.congestion = config.congestion;
             let share = config.share(info.core, cores);
             let load = Load::new(share, credentials.clone(), of_core[info.core].clone());
             let sink = trace.as_ref().map(|trace| trace.sink(info.core));
@@ -167,7 +181,7 @@ impl LoadRun {
         })?;
         let clients = engine.open_clients().map_err(RunError::Clients)?;
         let spare = (0..cores).map(|_| Some(Box::default())).collect();
-        Ok(Self { clients, engine, figures, spare, total: Tally::default(), started: None })
+        Ok(Self { clients, engine, figures, spare, total: Tally::default(), started: None, cut: None })
     }
 
     /// Looks at its engine from other threads.
@@ -189,6 +203,12 @@ impl LoadRun {
     /// Begins no further call.
     pub fn stop(&self) {
         self.tell(|| LoadCommand::Stop);
+    }
+
+    /// Begins no further call, and aborts those in progress.
+    pub fn cut(&mut self) {
+        self.cut = Some(Instant::now());
+        self.tell(|| LoadCommand::Cut);
     }
 
     /// Whether the last call has begun and ended, on all cores.
@@ -232,7 +252,8 @@ impl LoadRun {
 
     /// The result so far. A call that has not ended counts as none.
     pub fn summary(&mut self) -> Summary {
-        let took = self.started.map_or(Duration::ZERO, |started| started.elapsed());
+        let until = self.cut.unwrap_or_else(Instant::now);
+        let took = self.started.map_or(Duration::ZERO, |started| until - started);
         self.interval();
         let mut summary = Summary::new(&self.total, took);
         (summary.bytes_sent, summary.bytes_received) = (self.sum(|f| &f.sent), self.sum(|f| &f.received));

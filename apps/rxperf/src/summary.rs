@@ -28,6 +28,8 @@ pub struct Summary {
     pub verified: u64,
     /// Of these, anything else.
     pub failed: u64,
+    /// Calls that were aborted because the time was up; not among those that ended.
+    pub cut: u64,
     /// How long it took, in seconds.
     pub seconds: f64,
     /// Verified calls a second.
@@ -73,6 +75,7 @@ impl Summary {
             calls: verified + failed,
             verified,
             failed,
+            cut: tally.cut,
             seconds,
             calls_per_second: if seconds > 0.0 { verified as f64 / seconds } else { 0.0 },
             latency_us: Latency::of(tally),
@@ -97,9 +100,9 @@ impl Summary {
         }
     }
 
-    /// Whether there were calls and every one was verified.
+    /// Whether there were calls and every one was verified, or was right as far as it came when it was cut short.
     pub fn holds(&self) -> bool {
-        self.calls > 0 && self.failed == 0
+        self.calls + self.cut > 0 && self.failed == 0
     }
 }
 
@@ -107,6 +110,9 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { calls, verified, failed, seconds, calls_per_second, .. } = self;
         writeln!(f, "calls      {calls}: {verified} verified, {failed} failed, in {seconds:.2} s")?;
+        if self.cut > 0 {
+            writeln!(f, "cut        {} more: the time was up", self.cut)?;
+        }
         writeln!(f, "rate       {calls_per_second:.0} calls/s")?;
         let rate = |bytes: u64| bytes as f64 / 1e6 / seconds.max(f64::MIN_POSITIVE);
         let (sent, received) = (self.bytes_sent, self.bytes_received);

@@ -2,9 +2,10 @@
 
 use engine::Engine;
 use rxperf::load::LoadConfig;
-use rxperf::{LoadRun, Op, ServiceRun, Summary, Verify, Work};
+use rxperf::{LoadRun, Op, Service, ServiceRun, Summary, Verify, Work};
+use rxrpc::CongestionAlgorithm;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SERVER: &str = "192.0.2.10:7009";
 const BUFFERS: usize = 4096;
@@ -24,6 +25,7 @@ fn config(work: Work, calls: u64) -> LoadConfig {
         calls_max: Some(calls),
         call_timeout: Duration::from_secs(20),
         seed: 1,
+        congestion: Default::default(),
     }
 }
 
@@ -33,11 +35,18 @@ fn work(op: Op, request_bytes: u32, reply_bytes: u32) -> Work {
 
 /// Runs a load to its end. `wire` names it; `client` is what the client's end of it is opened as.
 fn run(wire: &str, client: &str, config: LoadConfig) -> Summary {
+    run_until(wire, client, config, |_| {})
+}
+
+/// The same, with what happens once it runs.
+fn run_until(wire: &str, client: &str, config: LoadConfig, happens: impl FnOnce(&mut LoadRun)) -> Summary {
     let at_server = Engine::builder().name("server").port(format!("memory:{wire}")).address("192.0.2.10/24");
-    let service = ServiceRun::start(at_server, 1, BUFFERS, &[server()]).expect("a service");
+    let sends = Service { congestion: config.congestion, ..Service::default() };
+    let service = ServiceRun::start_with(at_server, 1, BUFFERS, &[server()], sends, None).expect("a service");
     let at_client = Engine::builder().name("client").port(client).address("192.0.2.20/24");
     let mut load = LoadRun::start(at_client, 1, BUFFERS, config).expect("a load");
     load.begin();
+    happens(&mut load);
     assert!(load.wait_over(Duration::from_secs(40)), "{}", load.summary());
     let summary = load.summary();
     let reports = [load.shutdown(), service.shutdown()];
@@ -117,6 +126,24 @@ fn a_lossy_wire_changes_no_byte() {
     let client = "sim:seed=7,loss=0.02,dup=0.01,reorder=0.05@memory:lossy";
     let summary = run("lossy", client, config(work(Op::Rpc, 8_000, 8_000), 100));
     assert!(summary.holds() && summary.verified == 100, "{summary}");
+}
+
+#[test]
+fn a_call_that_is_cut_short_counts_by_its_bytes() {
+    for congestion in [CongestionAlgorithm::Cubic, CongestionAlgorithm::Bbr] {
+        let (wire, endless) = (format!("cut-{congestion:?}"), work(Op::Recv, 0, u32::MAX));
+        let config = LoadConfig { in_flight: 1, congestion, ..config(endless, 10) };
+        let summary = run_until(&wire, &format!("memory:{wire}"), config, |load| {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while load.sum(|figures| &figures.received) < 1_000_000 && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            load.cut();
+        });
+        assert_eq!((summary.calls, summary.cut), (0, 1), "{summary}");
+        assert!(summary.holds() && summary.bytes_received >= 1_000_000, "{summary}");
+        assert!(summary.to_string().contains("cut        1 more"), "{summary}");
+    }
 }
 
 #[test]
