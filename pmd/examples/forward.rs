@@ -28,8 +28,8 @@ use serde_json::{Value, json};
 /// Forward frames between two ports, or back out of one.
 #[derive(Parser)]
 struct Args {
-    /// One or two ports, by URL
-    #[arg(required = true, num_args = 1..=2)]
+    /// One port, two, or several pairs of them, by URL
+    #[arg(required = true)]
     ports: Vec<String>,
     /// What is done to each frame
     #[arg(long, value_enum, default_value_t = Mode::Macswap)]
@@ -90,6 +90,11 @@ struct Worker {
     counts: Counts,
 }
 
+/// Where frames of port `from` go: to the other one of its pair, or back.
+fn other(from: usize, ports: usize) -> usize {
+    if ports == 1 { 0 } else { from ^ 1 }
+}
+
 #[derive(Default)]
 struct Counts {
     /// By `Checksum`.
@@ -103,7 +108,7 @@ impl Worker {
     fn turn(&mut self, now: pmd::Instant, pool: &mut Pool) -> usize {
         let mut came = 0;
         for from in 0..self.queues.len() {
-            let to = (from + 1) % self.queues.len();
+            let to = other(from, self.queues.len());
             let burst = &mut self.waiting[from];
             if burst.is_empty() {
                 came += self.queues[from].rx_burst(now, pool, burst);
@@ -195,6 +200,9 @@ fn forward(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let signalled = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, signalled.clone())?;
+    }
+    if args.ports.len() > 1 && args.ports.len() % 2 == 1 {
+        return Err(format!("{} ports are no pairs: name one, or an even number", args.ports.len()).into());
     }
     let (ports, seeds, queues) = open(&args)?;
     let pools: Vec<_> = seeds.iter().map(PoolSeed::handle).collect();
