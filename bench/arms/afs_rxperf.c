@@ -1,7 +1,10 @@
 /* The anchor of the rxperf bench: OpenAFS's own Rx library speaking the rxperf protocol (UDP 7009, service 147).
  *
- * usage: afs_rxperf server [LEVEL KEYFILE]
- *        afs_rxperf client HOST SECONDS THREADS REQUEST_BYTES REPLY_BYTES [LEVEL KEYFILE]
+ * usage: afs_rxperf [window PACKETS] server [LEVEL KEYFILE]
+ *        afs_rxperf [window PACKETS] client HOST SECONDS THREADS REQUEST_BYTES REPLY_BYTES [LEVEL KEYFILE]
+ *        afs_rxperf [window PACKETS] stream HOST SECONDS
+ *
+ * The window is the library's own, 32 packets, unless another one is named.
  *
  * LEVEL is rxkad's: clear, auth or encrypt; without it calls have no security. KEYFILE is an OpenAFS KeyFile, of which the first
  * key is used: the server opens tickets with it and takes no calls below LEVEL, the client makes its ticket with it, as
@@ -10,6 +13,8 @@
  * Each thread of the client makes one call after the other, one at least, four threads to a connection. Every byte of a request
  * is drawn from a seed of the call and digested by the server, and every byte of the reply depends on that digest (payload.h), as in
  * rxline's own rxperf: so each may call the other. The client's last line is a JSON object; it exits 1 if any call failed.
+ *
+ * `stream` makes one call with an endless reply, aborts it when the time is up, and counts the bytes that came.
  */
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -30,7 +35,7 @@
 #include "payload.h"
 
 enum { PORT = 7009, SERVICE = 147, VERSION = 3, OP_SEND = 0, OP_RECV = 1, OP_RPC = 3, COOKIE = 0x4711 };
-enum { CHUNK = 4096, SIZE_MAX_ASKED = 64 << 20, BAD_VERSION = -6, BAD_OP = -455, BAD_LENGTH = -453 };
+enum { CHUNK = 4096, SIZE_MAX_ASKED = 2000 << 20, BAD_VERSION = -6, BAD_OP = -455, BAD_LENGTH = -453 };
 /* Security classes by their numbers on the wire, and how many a server has to name to have the last. */
 enum { NONE = 0, RXKAD = 2, CLASSES = 3 };
 
@@ -254,15 +259,48 @@ static int client(const char *host, unsigned seconds, int threads)
     return failed ? 1 : 0;
 }
 
+/* One call, its reply read and compared as it comes until the time is up. */
+static int stream(const char *host, unsigned seconds)
+{
+    unsigned head[] = { VERSION, OP_RECV, CHUNK, CHUNK, SIZE_MAX_ASKED }, word;
+    unsigned char chunk[CHUNK], expected[CHUNK];
+    struct rx_connection *connection =
+        rx_NewConnection(inet_addr(host), htons(PORT), SERVICE, rxnull_NewClientSecurityObject(), NONE);
+    struct rx_call *call = rx_NewCall(connection);
+    struct digest digest = { 0 };
+    unsigned long bytes = 0;
+    double begun = now(), took = 0;
+    int bad = 0;
+    for (word = 0; word < sizeof head / sizeof *head; word++)
+        bad |= write_u32(call, head[word], &digest);
+    for (; !bad && took < seconds; took = now() - begun) {
+        pattern(digest_value(digest), bytes, expected, CHUNK);
+        bad = rx_Read(call, (char *)chunk, CHUNK) != CHUNK || memcmp(chunk, expected, CHUNK);
+        bytes += bad ? 0 : CHUNK;
+    }
+    rx_EndCall(call, RX_USER_ABORT);
+    printf("{\"bytes_received\": %lu, \"failed\": %d, \"seconds\": %.3f}\n", bytes, bad, took);
+    return bad;
+}
+
 int main(int argc, char **argv)
 {
-    int is_server = argc > 1 && !strcmp(argv[1], "server");
-    int is_client = argc > 1 && !strcmp(argv[1], "client");
-    int plain = is_server ? 2 : 7;
-    if ((!is_server && !is_client) || (argc != plain && argc != plain + 2)) {
+    int is_server, is_client, is_stream, plain;
+    if (argc > 2 && !strcmp(argv[1], "window")) {
+        rx_SetMaxReceiveWindow(atoi(argv[2]));
+        rx_SetMaxSendWindow(atoi(argv[2]));
+        argv += 2;
+        argc -= 2;
+    }
+    is_server = argc > 1 && !strcmp(argv[1], "server");
+    is_client = argc > 1 && !strcmp(argv[1], "client");
+    is_stream = argc == 4 && !strcmp(argv[1], "stream");
+    plain = is_server ? 2 : is_client ? 7 : 4;
+    if ((!is_server && !is_client && !is_stream) || (argc != plain && argc != plain + 2)) {
         fprintf(stderr,
-                "usage: %s server [LEVEL KEYFILE] | client HOST SECONDS THREADS REQUEST_BYTES REPLY_BYTES [LEVEL KEYFILE]\n",
-                argv[0]);
+                "usage: afs_rxperf [window PACKETS] server [LEVEL KEYFILE]\n"
+                "       afs_rxperf [window PACKETS] client HOST SECONDS THREADS REQUEST_BYTES REPLY_BYTES [LEVEL KEYFILE]\n"
+                "       afs_rxperf [window PACKETS] stream HOST SECONDS\n");
         return 2;
     }
     if (argc == plain + 2 && read_rxkad(argv[plain], argv[plain + 1]))
@@ -273,6 +311,8 @@ int main(int argc, char **argv)
     }
     if (is_server)
         return server();
+    if (is_stream)
+        return stream(argv[2], atoi(argv[3]));
     request_bytes = atoi(argv[5]);
     reply_bytes = atoi(argv[6]);
     return client(argv[2], atoi(argv[3]), atoi(argv[4]));

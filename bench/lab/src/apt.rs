@@ -54,8 +54,10 @@ pub const FOR_TESTS: &[Package] = &[
 ];
 
 /// What `cargo lab bench` needs besides.
-pub const FOR_BENCHES: &[Package] =
-    &[package("liburcu-dev", "liburcu's quiescent-state flavour: the anchor of the rcu bench")];
+pub const FOR_BENCHES: &[Package] = &[
+    package("liburcu-dev", "liburcu's quiescent-state flavour: the anchor of the rcu bench"),
+    package("linux-perf", "samples where a serving core spends its time"),
+];
 
 /// Installs what is missing, saying what and why. Nothing to do: says nothing and needs no root.
 pub fn install(cx: &Cx<'_>, packages: &[&[Package]]) -> Result {

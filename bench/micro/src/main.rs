@@ -1,4 +1,4 @@
-//! The Rust arms of `cargo lab bench rcu`. Each run measures one thing one way, and prints a JSON object of figures.
+//! The Rust arms of `cargo lab bench rcu` and `rx`. Each run measures one thing one way, and prints a JSON object of figures.
 //!
 //! The lab builds it, gives it its CPUs and draws the order of the runs; by hand it is good for looking at one figure. The arms in C
 //! are in `bench/arms`. Deliberately absent: comparisons, bars, and anything that decides what a figure means.
@@ -10,7 +10,10 @@ mod hold;
 mod lookup;
 mod measure;
 mod read;
+mod rx;
 mod source;
+
+use std::net::SocketAddr;
 
 use clap::{Parser, Subcommand};
 
@@ -72,6 +75,38 @@ enum What {
         /// Where
         cpu: usize,
     },
+    /// Rx calls a second that one core serves, to a client on another CPU
+    Serve {
+        /// The server's CPU
+        server: usize,
+        /// The client's CPU
+        client: usize,
+    },
+    /// Bytes of an idle Rx connection, and calls a second beside so many of them
+    Idle {
+        /// Connections
+        #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(..=4_000_000))]
+        connections: usize,
+        /// Where
+        cpu: usize,
+    },
+    /// Serves rxperf over the kernel's UDP until SIGINT or SIGTERM
+    UdpServe {
+        /// An address of this machine's
+        listen: SocketAddr,
+    },
+    /// rxperf calls a second over the kernel's UDP
+    UdpCall {
+        /// The server
+        server: SocketAddr,
+        /// For how long
+        seconds: u64,
+        /// Calls at once
+        #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=256))]
+        in_flight: usize,
+        /// Bytes of each reply
+        reply_bytes: u32,
+    },
 }
 
 fn main() {
@@ -82,6 +117,12 @@ fn main() {
         What::Dispatch { held, cpus } => serde_json::to_string(&dispatch::dispatch(held, &cpus)),
         What::Calls { held, cpus } => serde_json::to_string(&calls::calls(held, &cpus)),
         What::Lookup { pairs, cpu } => serde_json::to_string(&lookup::lookup(pairs, cpu)),
+        What::Serve { server, client } => serde_json::to_string(&rx::serve::serve(server, client)),
+        What::Idle { connections, cpu } => serde_json::to_string(&rx::idle::idle(connections, cpu)),
+        What::UdpServe { listen } => serde_json::to_string(&rx::udp::serve(listen)),
+        What::UdpCall { server, seconds, in_flight, reply_bytes } => {
+            serde_json::to_string(&rx::udp::call(server, seconds, in_flight, reply_bytes))
+        }
     };
     println!("{}", figures.expect("finite numbers"));
 }

@@ -11,7 +11,8 @@ use super::stats::{Spread, ratios};
 pub const REFERENCE_CYCLE: f64 = 17.0;
 
 /// What the median of the rounds has to be. The first two are of the ratio of ours to the anchor. The others are in the line's unit, and
-/// stretch with the buffer cycle in C of the same round, so that they ask the same of a slow machine as of a fast one.
+/// stretch with the buffer cycle in C of the same round (times by it, rates against it), so that they ask the same of a slow machine as of
+/// a fast one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bar {
@@ -23,19 +24,21 @@ pub enum Bar {
     Within(f64),
     /// Ours: this or less above the anchor.
     WithinOver(f64),
+    /// Ours, a rate: this or more.
+    Reaches(f64),
 }
 
 impl Bar {
     fn met_by(self, judged: f64) -> bool {
         match self {
             Bar::AtMost(most) | Bar::Within(most) | Bar::WithinOver(most) => judged <= most,
-            Bar::AtLeast(least) => judged >= least,
+            Bar::AtLeast(least) | Bar::Reaches(least) => judged >= least,
         }
     }
 
     /// Whether it stretches with the machine.
     pub fn is_absolute(self) -> bool {
-        matches!(self, Bar::Within(_) | Bar::WithinOver(_))
+        matches!(self, Bar::Within(_) | Bar::WithinOver(_) | Bar::Reaches(_))
     }
 }
 
@@ -46,6 +49,7 @@ impl fmt::Display for Bar {
             Bar::AtLeast(least) => write!(f, ">= {least:.1}x"),
             Bar::Within(most) => write!(f, "<= {most:.1}"),
             Bar::WithinOver(most) => write!(f, "<= anchor + {most:.1}"),
+            Bar::Reaches(least) => write!(f, ">= {least:.0}"),
         }
     }
 }
@@ -118,6 +122,9 @@ impl Comparison {
             Bar::AtMost(_) | Bar::AtLeast(_) => self.ratios(),
             Bar::Within(_) => stretched(&mut ours.copied()),
             Bar::WithinOver(_) => stretched(&mut ours.zip(anchor).map(|(ours, anchor)| ours - anchor)),
+            Bar::Reaches(_) => {
+                ours.zip(&self.cycles).map(|(rate, cycle)| rate * (cycle / REFERENCE_CYCLE)).collect()
+            }
         }
     }
 
@@ -174,6 +181,9 @@ pub mod tests {
         assert_eq!(verdict([1.6, 3.2], Bar::Within(1.5)), Verdict::Missed);
         assert_eq!(verdict([1.5, 3.0], Bar::WithinOver(1.0)), Verdict::Met);
         assert_eq!(verdict([1.6, 3.2], Bar::WithinOver(1.0)), Verdict::Missed);
+        // A rate of half as much on a machine that is half as fast.
+        assert_eq!(verdict([8.0, 4.0], Bar::Reaches(8.0)), Verdict::Met);
+        assert_eq!(verdict([7.9, 3.9], Bar::Reaches(8.0)), Verdict::Missed);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod rcu;
 mod report;
 mod rounds;
 mod rpc;
+mod rx;
 mod stats;
 mod testpmd;
 
@@ -85,6 +86,36 @@ pub const ALL: &[Bench] = &[
         about: "reads, grace periods, dispatch to sockets, lookups; against liburcu, DPDK, crossbeam, locks and counts",
         minutes: 20,
         run: rcu::rcu,
+    },
+    Bench {
+        name: "rx/veth",
+        about: "Rx calls, bulk, and bulk under rxkad over veth, on af_xdp:, af_packet: and UDP sockets; against OpenAFS's Rx library",
+        minutes: 20,
+        run: rx::veth,
+    },
+    Bench {
+        name: "rx/memory",
+        about: "Rx calls on one serving core over memory:, and where its time goes; against the goal",
+        minutes: 10,
+        run: rx::memory,
+    },
+    Bench {
+        name: "rx/path",
+        about: "one bulk call at 10 and 50 ms with and without loss; against the protocol's limit, RFC 9438, OpenAFS's Rx and the simulation",
+        minutes: 60,
+        run: rx::path,
+    },
+    Bench {
+        name: "rx/shared",
+        about: "two bulk calls through one bottleneck; against a fair share",
+        minutes: 20,
+        run: rx::shared,
+    },
+    Bench {
+        name: "rx/idle",
+        about: "a million idle Rx connections: memory, and calls of active ones; against calls without them",
+        minutes: 20,
+        run: rx::idle,
     },
     Bench {
         name: "rxperf",

@@ -88,6 +88,7 @@ impl Line {
         let Comparison { what, ref anchor, bar, .. } = self.comparison;
         let judged = match (bar, self.comparison.judgement()) {
             (_, None) => "no ratio".into(),
+            (Some(Bar::Reaches(_)), Some(figure)) => format!("{figure:.0} unstretched"),
             (Some(Bar::Within(_)), Some(figure)) => format!("{figure:.2} unstretched"),
             (Some(Bar::WithinOver(_)), Some(figure)) => format!("{figure:.2} over it, unstretched"),
             (_, Some(ratio)) => format!("{ratio:.2}x"),
