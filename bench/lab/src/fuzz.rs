@@ -1,7 +1,7 @@
-//! `cargo lab fuzz`: the targets of `fuzz/` under libFuzzer with AddressSanitizer, for so many minutes each. Needs no root.
+//! `cargo lab fuzz`: the targets of `rxrpc/fuzz/` under libFuzzer with AddressSanitizer, for so many minutes each. Needs no root.
 //!
 //! What a target finds worth keeping is minimised into its corpus, which is committed and replayed by `cargo test`. An input that
-//! breaks something is left in `fuzz/broken/` by its name; mended, it belongs into the corpus as well.
+//! breaks something is left in `rxrpc/fuzz/broken/` by its name; mended, it belongs into the corpus as well.
 //!
 //! Coverage instrumentation and the sanitizer are part of the stable compiler and have to be unlocked by `RUSTC_BOOTSTRAP`.
 
@@ -80,7 +80,7 @@ fn build(cx: &Cx<'_>) -> Result<PathBuf> {
 /// Fuzzes one target, then minimises its corpus. Returns libFuzzer's last words.
 fn fuzz(cx: &Cx<'_>, programs: &Path, name: &str, time: Duration) -> Result<String> {
     let program = programs.join(name);
-    let (corpus, broken) = (cx.host.root.join("fuzz/corpus").join(name), cx.host.root.join("fuzz/broken"));
+    let (corpus, broken) = (cx.host.root.join("rxrpc/fuzz/corpus").join(name), cx.host.root.join("rxrpc/fuzz/broken"));
     let (found, least) = (cx.dir.join(format!("{name}-found")), cx.dir.join(format!("{name}-least")));
     for folder in [&found, &least] {
         let _ = std::fs::remove_dir_all(folder);
