@@ -5,6 +5,7 @@ use super::keys::{KeyError, KeyFileError, Reader, Strongest, is_principal, read}
 use super::rxkad::{DesKey, KVNO_KRB5, KVNO_KRB5_ENCPART, Level, TICKET_MAX, ticket, ticket5};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A ticket and the session key in it: what a client needs to call a server that takes rxkad.
 ///
@@ -27,6 +28,8 @@ impl Token {
     }
 
     /// Made from the server's own keys, for the name that servers trust as themselves (`afs`). OpenAFS calls it `-localauth`.
+    ///
+    /// It has no end, but for Linux's servers, which know none: made from a DES key, it is good there for 20 hours.
     pub fn forge(keys: &ServerKeys) -> Result<Self, KeyError> {
         Self::forge_for(keys, "afs", "")
     }
@@ -35,7 +38,9 @@ impl Token {
     pub fn forge_for(keys: &ServerKeys, name: &str, instance: &str) -> Result<Self, KeyError> {
         let session_key = DesKey::random()?;
         let (kvno, ticket) = match keys.strongest().ok_or(KeyError::NoKey)? {
-            Strongest::Des(kvno, key) => (kvno, ticket::forge(key, &session_key, name, instance)?),
+            Strongest::Des(kvno, key) => {
+                (kvno, ticket::forge(key, &session_key, name, instance, good_since())?)
+            }
             Strongest::Krb5(key) => (KVNO_KRB5_ENCPART, ticket5::forge(key, &session_key, name, instance)?),
         };
         Self::new(kvno, ticket, session_key)
@@ -87,6 +92,14 @@ impl std::fmt::Debug for Token {
             .field("expires", &self.expires)
             .finish_non_exhaustive()
     }
+}
+
+/// When tickets made now began to be good: an hour ago, for servers whose clocks are late. Linux takes no ticket from the future, and
+/// counts every ticket's life from here.
+fn good_since() -> u32 {
+    const LATE_MAX: u64 = 3600;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_secs().saturating_sub(LATE_MAX) as u32
 }
 
 /// One entry of a credential cache.
@@ -324,6 +337,24 @@ mod tests {
         assert_eq!(Token::forge(&keys).unwrap().kvno, 4);
         let keys = keys.with_krb5(Krb5Key::new(1, Enctype::Aes128, &[1; 16]).unwrap());
         assert_eq!(Token::forge(&keys).unwrap().kvno, 213);
+    }
+
+    /// Linux takes a ticket for `life` times five minutes from when it was issued, and even one without an end for 255 times that.
+    #[test]
+    fn tokens_forged_now_are_good_now_for_linux_too() {
+        let key = DesKey::random().unwrap();
+        let token = Token::forge(&ServerKeys::new().with_des(4, key.clone())).unwrap();
+        let mut ticket = token.ticket.clone();
+        key.pcbc_decrypt(&mut ticket);
+        // Flags, three strings, address, session key.
+        let at = 1 + b"afs\0\0\0".len() + 4 + 8;
+        let (life, issued) = (ticket[at], u32::from_be_bytes(*ticket[at + 1..].first_chunk().unwrap()));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let ends = u64::from(issued) + u64::from(life) * 300;
+        assert!(
+            u64::from(issued) < now && ends > now + 20 * 3600 - 60,
+            "issued at {issued}, now it is {now}"
+        );
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl DesKey {
     }
 
     /// The other way.
-    pub(super) fn pcbc_decrypt(&self, data: &mut [u8]) {
+    pub(crate) fn pcbc_decrypt(&self, data: &mut [u8]) {
         let cipher = Des::new(&self.0.into());
         let mut chain = self.as_iv();
         for bytes in data.as_chunks_mut::<BLOCK>().0 {

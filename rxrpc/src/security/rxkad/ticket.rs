@@ -104,8 +104,15 @@ fn lifetime(life: u8) -> u64 {
     }
 }
 
-/// Makes a ticket without an end in Kerberos 4's form, as `-localauth` does, for a client of this name.
-pub fn forge(key: &DesKey, session_key: &DesKey, name: &str, instance: &str) -> Result<Vec<u8>, KeyError> {
+/// Makes a ticket without an end in Kerberos 4's form, as `-localauth` does, for a client of this name. `issued`: since when it is good,
+/// in Unix seconds. Linux knows no ticket without an end: for its servers this one ends 21 hours and a quarter later.
+pub fn forge(
+    key: &DesKey,
+    session_key: &DesKey,
+    name: &str,
+    instance: &str,
+    issued: u32,
+) -> Result<Vec<u8>, KeyError> {
     let bad = |text: &str| text.len() >= NAME_MAX || text.contains(char::is_control);
     if name.is_empty() || bad(name) || bad(instance) {
         return Err(KeyError::Name { name: name.into(), instance: instance.into() });
@@ -119,7 +126,7 @@ pub fn forge(key: &DesKey, session_key: &DesKey, name: &str, instance: &str) -> 
     ticket.extend([0; 4]);
     ticket.extend(session_key.bytes());
     ticket.push(FOREVER);
-    ticket.extend([0; 4]);
+    ticket.extend(issued.to_be_bytes());
     ticket.extend(b"afs\0\0");
     let len = ticket.len().next_multiple_of(BLOCK);
     ticket.resize(len, 0);
@@ -151,10 +158,11 @@ mod tests {
     fn a_forged_ticket_opens_with_its_key_and_with_no_other() {
         let (key, session) = (DesKey::new(*b"serverky").unwrap(), DesKey::random().unwrap());
         let keys = ServerKeys::new().with_des(4, key.clone());
-        let ticket = forge(&key, &session, "afs", "").unwrap();
+        let ticket = forge(&key, &session, "afs", "", 1_800_000_000).unwrap();
         let opened = open(&keys, 4, &mut ticket.clone(), None).unwrap();
         assert_eq!(opened.session_key, session);
-        assert_eq!((&*opened.identity.name, opened.identity.expires), ("afs", None));
+        let Identity { name, starts, expires, .. } = opened.identity;
+        assert_eq!((&*name, starts, expires), ("afs", 1_800_000_000, None));
         assert_eq!(open(&keys, 5, &mut ticket.clone(), None).unwrap_err(), code::UNKNOWN_KEY);
         let others = ServerKeys::new().with_des(4, DesKey::new(*b"otherkey").unwrap());
         assert_eq!(open(&others, 4, &mut ticket.clone(), None).unwrap_err(), code::BAD_TICKET);
@@ -176,7 +184,7 @@ mod tests {
     #[test]
     fn a_cut_or_changed_ticket_never_panics() {
         let key = DesKey::new(*b"serverky").unwrap();
-        let ticket = forge(&key, &DesKey::random().unwrap(), "afs", "x").unwrap();
+        let ticket = forge(&key, &DesKey::random().unwrap(), "afs", "x", 0).unwrap();
         let mut plain = ticket.clone();
         key.pcbc_decrypt(&mut plain);
         for len in 0..plain.len() {
