@@ -69,7 +69,7 @@ impl Endpoint {
             Role::Client => self.client_call(conn_id, header)?,
         };
         if self.conns.get(conn_id).is_some_and(|conn| conn.asks_upgrade) {
-            self.learn_service(now, conn_id, call_id, header);
+            self.learn_service(now, conn_id, header);
         }
         if header.packet_type == PacketType::Data {
             payload.advance(HEADER_LEN);
@@ -145,19 +145,28 @@ impl Endpoint {
                 self.end_conn(now, id, Completion::RemoteAbort(abort.code));
                 Ok(())
             }
-            PacketType::Challenge if !header.from_client() => self.input_challenge(now, id, body),
+            PacketType::Challenge if !header.from_client() => self.input_challenge(now, id, header, body),
             _ => Err(RxDrop::Unexpected),
         }
     }
 
     /// The server wants to know who we are.
-    fn input_challenge(&mut self, now: Instant, id: ConnId, body: &[u8]) -> Result<(), RxDrop> {
+    fn input_challenge(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        header: &Header,
+        body: &[u8],
+    ) -> Result<(), RxDrop> {
         let conn = self.conns.get_mut(id).ok_or(RxDrop::NoConnection)?;
         let ends = match conn.security.rxkad() {
             Some(rxkad) => rxkad.challenged(body)?,
             // We have no way to tell: better an end than a hang.
             None => Some(code::PROTOCOL_ERROR),
         };
+        if conn.asks_upgrade {
+            self.learn_service(now, id, header);
+        }
         match ends {
             Some(code) => self.end_conn(now, id, Completion::LocalAbort(code)),
             None => self.schedule_conn(id),

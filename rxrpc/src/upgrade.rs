@@ -3,11 +3,11 @@
 //! The question is user status 1 on the call's DATA packets, the answer is the service id in the server's. A server that knows
 //! nothing of it answers as ever, so that asking costs nothing but the parallel calls that wait for the first answer.
 
+use crate::ConnId;
 use crate::conn_client::CHANNELS;
 use crate::endpoint::Endpoint;
 use crate::local::Local;
 use crate::wire::{Header, PacketType};
-use crate::{CallId, ConnId};
 use pmd::Instant;
 
 /// The user status that asks for an upgrade.
@@ -27,8 +27,8 @@ pub enum Upgrade {
 
 impl Endpoint {
     /// The first word of a server that was asked for an upgrade: the service it names is the bundle's from here on.
-    pub(crate) fn learn_service(&mut self, now: Instant, conn_id: ConnId, call: CallId, header: &Header) {
-        if !matches!(header.packet_type, PacketType::Data | PacketType::Ack) {
+    pub(crate) fn learn_service(&mut self, now: Instant, conn_id: ConnId, header: &Header) {
+        if !matches!(header.packet_type, PacketType::Data | PacketType::Ack | PacketType::Challenge) {
             return;
         }
         let Some(conn) = self.conns.get_mut(conn_id) else { return };
@@ -37,8 +37,11 @@ impl Endpoint {
             conn.service = header.service;
         }
         let (service, bundle_id) = (conn.service, conn.bundle);
-        if let Some(call) = self.calls.get_mut(call) {
+        // Nobody but the call that asks is on the connection.
+        let asking = conn.channels.iter().find_map(|channel| channel.call);
+        if let Some(call) = asking.and_then(|call| self.calls.get_mut(call)) {
             call.service = service;
+            call.schedule(&mut self.shared);
         }
         let Some(bundle) = bundle_id.and_then(|id| self.bundles.get_mut(id)) else { return };
         bundle.upgrade = Upgrade::To(service);

@@ -59,8 +59,11 @@ impl Pair {
     }
 
     fn begin(&mut self, credentials: Option<&Credentials>, request: Vec<u8>) -> CallId {
+        self.begin_with(CallOptions { credentials: credentials.cloned(), ..CallOptions::default() }, request)
+    }
+
+    fn begin_with(&mut self, options: CallOptions, request: Vec<u8>) -> CallId {
         let target = Target::new(self.net.nodes[SERVER].addr, SERVICE);
-        let options = CallOptions { credentials: credentials.cloned(), ..CallOptions::default() };
         let node = &mut self.net.nodes[CLIENT];
         let id = node.rx.begin(self.net.now, node.local, target, options).unwrap();
         self.calls.push(Running { node: CLIENT, id, out: request, sent: 0, got: Vec::new(), done: false });
@@ -429,6 +432,33 @@ fn a_level_that_is_too_low_is_given_up_by_the_client() {
 }
 
 /// A pair whose client's RESPONSE is held back: a connection that waits for it, the RESPONSE, and the client's DATA.
+/// Linux's server looks its key up by the service that the RESPONSE names, and takes none that names the old one.
+#[test]
+fn the_response_to_an_upgraded_server_names_the_new_service() {
+    const NEW_SERVICE: u16 = 2147;
+    for level in LEVELS {
+        let credentials = Credentials::local(&des_keys(), level).unwrap();
+        let mut pair = Pair::new(15, Faults::none(100), Security::rxkad(des_keys()));
+        let security = Security::rxkad(des_keys());
+        pair.net.nodes[SERVER].listen(ServiceConfig { security, ..ServiceConfig::new(NEW_SERVICE) });
+        let server = &mut pair.net.nodes[SERVER];
+        server.rx.set_upgrade(server.local, SERVICE, Some(NEW_SERVICE)).unwrap();
+        let wire = Wire::tap(&mut pair.net, &[]);
+        let bytes = request(500, 500);
+        let options = CallOptions { credentials: Some(credentials), upgrade: true, ..CallOptions::default() };
+        let id = pair.begin_with(options, bytes.clone());
+        pair.run();
+        assert_eq!(pair.completion(id), Completion::Succeeded, "{level}");
+        assert!(pair.got(id) == Pair::reply(&bytes), "{level}: other bytes");
+        let named =
+            |kind| wire.of(kind).iter().map(|(_, bytes)| Header::parse(bytes).unwrap().0.service).collect();
+        let (challenges, responses): (Vec<_>, Vec<_>) =
+            (named(PacketType::Challenge), named(PacketType::Response));
+        assert_eq!((&*challenges, &*responses), (&[NEW_SERVICE][..], &[NEW_SERVICE][..]), "{level}");
+        pair.assert_clean();
+    }
+}
+
 fn held_back(keys: ServerKeys, level: Level) -> (Pair, Wire, CallId, Vec<u8>) {
     let credentials = Credentials::local(&keys, level).unwrap();
     let mut pair = Pair::new(10, Faults::none(100), Security::rxkad(des_keys()));
