@@ -39,6 +39,7 @@ impl Stage {
             server: server(),
             work: Work::rpc(64, 64),
             verify: Verify::Digest,
+            upgrade: false,
             in_flight: 4 * connections,
             gap: Duration::ZERO,
             connections,

@@ -202,6 +202,7 @@ fn load_config(config: &DemoConfig) -> LoadConfig {
         server: socket(FRONT),
         work: Work::rpc(config.request_bytes, config.reply_bytes),
         verify: Verify::Digest,
+        upgrade: false,
         in_flight: config.in_flight,
         gap: config.gap,
         connections: config.connections,

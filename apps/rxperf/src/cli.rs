@@ -1,7 +1,7 @@
 //! `rxline rxperf server` and `rxline rxperf client`.
 
 use crate::load::LoadConfig;
-use crate::{Latency, LoadRun, Op, RunError, Service, ServiceRun, UDP_PORT, Verify, Work, summary};
+use crate::{Latency, LoadRun, Op, RunError, SERVICE, Service, ServiceRun, UDP_PORT, Verify, Work, summary};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use cli::{Exit, Live, SecurityArgs, SecurityError, TicketArgs};
 use control::Sources;
@@ -111,6 +111,10 @@ struct ServerArgs {
     #[command(flatten)]
     security: SecurityArgs,
 
+    /// Offer the calls as this service too, to clients that ask for an upgrade
+    #[arg(long, value_name = "ID", value_parser = another_service)]
+    upgrade_to: Option<u16>,
+
     #[command(flatten)]
     control: control::ServeArgs,
 }
@@ -214,6 +218,10 @@ struct ClientArgs {
     #[arg(long)]
     linux_trailer: bool,
 
+    /// Ask for an upgrade of the service; the summary names the one that answered
+    #[arg(long)]
+    upgrade: bool,
+
     /// Give a call up after so many seconds without an end
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
@@ -227,6 +235,14 @@ struct ClientArgs {
 
     #[command(flatten)]
     ticket: TicketArgs,
+}
+
+/// A service id that is not rxperf's own.
+fn another_service(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(SERVICE | 0) => Err(format!("{text} is no upgrade of {SERVICE}: choose another service id")),
+        other => other.map_err(|_| "a service id: 1 to 65535".to_owned()),
+    }
 }
 
 /// Runs it.
@@ -279,8 +295,12 @@ fn server(args: &ServerArgs) -> Result<Exit, Failure> {
     let log = args.port.trace.open("rxperf server")?;
     let sinks = log.as_ref().map(TraceLog::sinks);
     let (cores, buffers) = (args.port.core_count(), args.port.buffers);
-    let service = Service { security: args.security.server()?, congestion: args.port.congestion.into() };
-    let service = ServiceRun::start_with(builder, cores, buffers, &[listen], service, sinks)?;
+    let service = Service {
+        security: args.security.server()?,
+        congestion: args.port.congestion.into(),
+        upgrade_to: args.upgrade_to,
+    };
+    let mut service = ServiceRun::start_with(builder, cores, buffers, &[listen], service, sinks)?;
     let _control =
         args.control.serve("rxperf-server", Sources::new("rxperf server", [service.rx_viewer()]))?;
     if let Ok(stats) = service.rx_viewer().stats() {
@@ -301,6 +321,7 @@ fn server(args: &ServerArgs) -> Result<Exit, Failure> {
         }
     }
     drop(live);
+    service.close();
     let last = ServerFigures::read(&service, served);
     cli::say(if args.json { last.json() } else { last.line() + "\n" });
     let leaks = service.shutdown().leaks();
@@ -369,6 +390,7 @@ impl ClientArgs {
             server: self.server,
             work: Work { op, request_bytes, reply_bytes, linux_trailer },
             verify,
+            upgrade: self.upgrade,
             in_flight: self.in_flight,
             gap: Duration::ZERO,
             connections: self.connections,

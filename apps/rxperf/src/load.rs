@@ -21,6 +21,8 @@ use std::time::Duration;
 const LATENCY_MAX: Duration = Duration::from_secs(100);
 /// Kinds of failures that are told apart; further ones are counted under the last.
 const FAILURES_MAX: usize = 16;
+/// Services that are told apart: the one that is called, and the one that it was upgraded to. Further ones are counted under the last.
+const SERVICES_MAX: usize = 2;
 /// Request bytes copied at a time.
 const SCRATCH_LEN: usize = 16 * 1024;
 
@@ -33,6 +35,8 @@ pub struct LoadConfig {
     pub work: Work,
     /// What replies must be.
     pub verify: Verify,
+    /// Ask for an upgrade of the service.
+    pub upgrade: bool,
     /// Calls at once.
     pub in_flight: usize,
     /// So long after a call has ended the next one begins in its place; zero: at once.
@@ -91,12 +95,19 @@ pub struct Tally {
     pub failures: ArrayVec<(Failure, u64), FAILURES_MAX>,
     /// Calls that were cut short because the time was up; neither verified nor failed.
     pub cut: u64,
+    /// Verified calls by the service that answered.
+    pub services: ArrayVec<(u16, u64), SERVICES_MAX>,
 }
 
 impl Default for Tally {
     fn default() -> Self {
         let latency_ns = Histogram::new_with_bounds(1, LATENCY_MAX.as_nanos() as u64, 3);
-        Self { latency_ns: latency_ns.expect("sound bounds"), failures: ArrayVec::new(), cut: 0 }
+        Self {
+            latency_ns: latency_ns.expect("sound bounds"),
+            failures: ArrayVec::new(),
+            services: ArrayVec::new(),
+            cut: 0,
+        }
     }
 }
 
@@ -106,6 +117,7 @@ impl Tally {
         self.latency_ns.add(&other.latency_ns).expect("all tallies have the same bounds");
         other.failures.iter().for_each(|&(failure, count)| self.fail(failure, count));
         self.cut += other.cut;
+        other.services.iter().for_each(|&(service, count)| count_under(&mut self.services, service, count));
     }
 
     /// Calls that failed.
@@ -118,23 +130,30 @@ impl Tally {
         self.latency_ns.len()
     }
 
-    fn verify(&mut self, latency: Duration) {
+    fn verify(&mut self, latency: Duration, service: u16) {
         self.latency_ns.saturating_record(latency.as_nanos() as u64);
+        count_under(&mut self.services, service, 1);
     }
 
     fn fail(&mut self, failure: Failure, count: u64) {
-        if let Some((_, known)) = self.failures.iter_mut().find(|(known, _)| *known == failure) {
-            *known += count;
-        } else if let Err(full) = self.failures.try_push((failure, count)) {
-            let (_, count) = full.element();
-            self.failures[FAILURES_MAX - 1].1 += count;
-        }
+        count_under(&mut self.failures, failure, count);
     }
 
     fn clear(&mut self) {
         self.latency_ns.reset();
         self.failures.clear();
         self.cut = 0;
+        self.services.clear();
+    }
+}
+
+/// Adds to the count of `kind`; to the last one's if there is no room for another kind.
+fn count_under<K: PartialEq, const MAX: usize>(counts: &mut ArrayVec<(K, u64), MAX>, kind: K, count: u64) {
+    if let Some((_, known)) = counts.iter_mut().find(|(known, _)| *known == kind) {
+        *known += count;
+    } else if let Err(full) = counts.try_push((kind, count)) {
+        let (_, count) = full.element();
+        counts[MAX - 1].1 += count;
     }
 }
 
@@ -249,7 +268,7 @@ impl Load {
     }
 
     fn try_begin(&mut self, rx: &mut Rx<'_>, index: usize) -> Result<CallId, Failure> {
-        let LoadConfig { server, work, verify, connections, call_timeout, seed, .. } = self.config;
+        let LoadConfig { server, work, verify, upgrade, connections, call_timeout, seed, .. } = self.config;
         // Each call has a seed of its own, so that no two requests are alike.
         let call = ClientCall::new(work, verify, seed.wrapping_add(self.begun.wrapping_mul(0x9e37_79b9)));
         let slot = Slot { call, since: rx.now, sent: false, received: false, wrong: None };
@@ -264,6 +283,7 @@ impl Load {
             hard_timeout: Some(call_timeout),
             bundle_conns_max: Some(connections),
             user: index as u64,
+            upgrade,
             credentials: self.credentials.clone(),
             ..CallOptions::default()
         };
@@ -323,7 +343,10 @@ impl Load {
         match (slot.wrong, completion) {
             (Some(wrong), _) => self.tally.fail(Failure::Wrong(wrong), 1),
             (None, Completion::Succeeded) => match slot.call.finish() {
-                Ok(()) => self.tally.verify(rx.now.saturating_duration_since(slot.since)),
+                Ok(()) => {
+                    let service = rx.endpoint.service(call).unwrap_or_default();
+                    self.tally.verify(rx.now.saturating_duration_since(slot.since), service);
+                }
                 Err(short) => self.tally.fail(Failure::Wrong(short), 1),
             },
             (None, Completion::LocalAbort(_)) if self.cutting => self.tally.cut += 1,

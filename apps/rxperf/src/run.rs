@@ -59,6 +59,8 @@ pub struct Service {
     pub security: Security,
     /// What decides how much of a reply may be in flight.
     pub congestion: CongestionAlgorithm,
+    /// The same calls under another service id, for clients that ask for an upgrade.
+    pub upgrade_to: Option<u16>,
 }
 
 /// A running rxperf service.
@@ -86,7 +88,7 @@ impl ServiceRun {
         cores: usize,
         buffers: usize,
         listen: &[SocketAddr],
-        Service { security, congestion }: Service,
+        Service { security, congestion, upgrade_to }: Service,
         trace: Option<TraceSinks>,
     ) -> Result<Self, RunError> {
         let figures: Vec<_> = (0..cores).map(|_| Arc::new(ServiceFigures::default())).collect();
@@ -97,7 +99,7 @@ impl ServiceRun {
             endpoint.calls_max = crate::service::CALLS_MAX + SPARE_CALLS;
             endpoint.congestion = congestion;
             let figures = of_core[info.core].clone();
-            let service = PerfService::new(addresses.clone(), security.clone(), figures);
+            let service = PerfService::new(addresses.clone(), security.clone(), upgrade_to, figures);
             let sink = trace.as_ref().map(|trace| trace.sink(info.core));
             RxHandler::new(endpoint, info.seed, service).traced(sink)
         })?;
@@ -121,9 +123,14 @@ impl ServiceRun {
         self.engine.stats()
     }
 
+    /// Aborts what is in progress, which counts as failed, and serves no more.
+    pub fn close(&mut self) {
+        self.listeners.clear();
+    }
+
     /// Aborts what is in progress and stops.
-    pub fn shutdown(self) -> engine::Report {
-        drop(self.listeners);
+    pub fn shutdown(mut self) -> engine::Report {
+        self.close();
         self.engine.shutdown()
     }
 }

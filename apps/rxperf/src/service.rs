@@ -3,6 +3,7 @@
 use crate::figures::Counter;
 use crate::{Refusal, SERVICE, ServerCall};
 use rxrpc::{App, CallId, Completion, Event, LocalId, Rx, Security, ServiceConfig};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ pub struct PerfService {
     /// Addresses to serve on; those of other users of the engine are left alone.
     listen: Vec<SocketAddr>,
     security: Security,
+    upgrade_to: Option<u16>,
     slots: Vec<Slot>,
     free: Vec<u32>,
     scratch: Box<[u8; SCRATCH_LEN]>,
@@ -46,11 +48,17 @@ struct Slot {
 }
 
 impl PerfService {
-    /// A service that offers itself on these addresses as they are opened.
-    pub fn new(listen: Vec<SocketAddr>, security: Security, figures: Arc<ServiceFigures>) -> Self {
+    /// A service that offers itself on these addresses as they are opened; to clients that ask for an upgrade, under that id.
+    pub fn new(
+        listen: Vec<SocketAddr>,
+        security: Security,
+        upgrade_to: Option<u16>,
+        figures: Arc<ServiceFigures>,
+    ) -> Self {
         Self {
             listen,
             security,
+            upgrade_to,
             slots: vec![Slot { call: ServerCall::new(), ended: false }; CALLS_MAX],
             free: (0..CALLS_MAX as u32).rev().collect(),
             scratch: Box::new([0; SCRATCH_LEN]),
@@ -123,17 +131,26 @@ impl App for PerfService {
     type Command = std::convert::Infallible;
 
     fn opened(&mut self, rx: &mut Rx<'_>, local: LocalId, addr: SocketAddr) {
-        if self.listen.contains(&addr) {
-            let service = ServiceConfig { security: self.security.clone(), ..ServiceConfig::new(SERVICE) };
+        if !self.listen.contains(&addr) {
+            return;
+        }
+        for service in self.upgrade_to.into_iter().chain([SERVICE]) {
+            let upgrade_to = self.upgrade_to.filter(|_| service == SERVICE);
+            let security = self.security.clone();
+            let service = ServiceConfig { upgrade_to, security, ..ServiceConfig::new(service) };
             rx.listen(local, service).expect("a fresh local offers no service yet");
         }
     }
 
     fn closed(&mut self, rx: &mut Rx<'_>, _local: LocalId, _addr: SocketAddr) {
-        // Calls of a closed address vanish without an event: what no call holds any more is free again.
-        let held: std::collections::HashSet<_> = rx.endpoint.calls().map(|call| call.user as u32).collect();
-        self.free.clear();
+        // Calls of a closed address vanish without an event: the place of one that is gone is free again. One that had not been given
+        // its whole reply was cut off.
+        let held: HashSet<_> = rx.endpoint.calls().map(|call| call.user as u32).collect();
+        let free: HashSet<_> = self.free.drain(..).collect();
         self.free.extend((0..CALLS_MAX as u32).rev().filter(|index| !held.contains(index)));
+        let gone = self.free.iter().filter(|index| !free.contains(index));
+        let cut_off = gone.filter(|index| !self.slots[**index as usize].ended).count();
+        self.figures.failed.add(cut_off as u64);
     }
 
     fn event(&mut self, rx: &mut Rx<'_>, event: Event) {

@@ -1,5 +1,6 @@
 //! What a load came to, for people and for programs.
 
+use crate::SERVICE;
 use crate::load::Tally;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -40,6 +41,8 @@ pub struct Summary {
     pub bytes_received: u64,
     /// Latencies of the verified calls.
     pub latency_us: Latency,
+    /// Verified calls by the service that answered: another one than was called after an upgrade.
+    pub services: BTreeMap<u16, u64>,
     /// Why calls failed, and how many for each reason.
     pub failures: BTreeMap<String, u64>,
     /// Packets thrown away by our engines, by name.
@@ -79,6 +82,7 @@ impl Summary {
             seconds,
             calls_per_second: if seconds > 0.0 { verified as f64 / seconds } else { 0.0 },
             latency_us: Latency::of(tally),
+            services: tally.services.iter().copied().collect(),
             failures: tally.failures.iter().map(|(failure, count)| (failure.to_string(), *count)).collect(),
             ..Self::default()
         }
@@ -126,6 +130,9 @@ impl fmt::Display for Summary {
         )?;
         let Latency { p50, p99, p999, max } = self.latency_us;
         writeln!(f, "latency    p50 {p50:.0} us, p99 {p99:.0} us, p99.9 {p999:.0} us, most {max:.0} us")?;
+        for (service, count) in self.services.iter().filter(|(service, _)| **service != SERVICE) {
+            writeln!(f, "upgraded   {count} calls to service {service}")?;
+        }
         for (name, count) in &self.failures {
             writeln!(f, "failed     {count} x {name}")?;
         }

@@ -19,6 +19,7 @@ fn config(work: Work, calls: u64) -> LoadConfig {
         server: server(),
         work,
         verify: Verify::Digest,
+        upgrade: false,
         in_flight: 8,
         gap: Duration::ZERO,
         connections: 2,
@@ -38,11 +39,22 @@ fn run(wire: &str, client: &str, config: LoadConfig) -> Summary {
     run_until(wire, client, config, |_| {})
 }
 
-/// The same, with what happens once it runs.
 fn run_until(wire: &str, client: &str, config: LoadConfig, happens: impl FnOnce(&mut LoadRun)) -> Summary {
+    run_with(Service::default(), wire, client, config, happens)
+}
+
+/// The same with a service of another kind, and what happens once it runs.
+fn run_with(
+    service: Service,
+    wire: &str,
+    client: &str,
+    config: LoadConfig,
+    happens: impl FnOnce(&mut LoadRun),
+) -> Summary {
     let at_server = Engine::builder().name("server").port(format!("memory:{wire}")).address("192.0.2.10/24");
-    let sends = Service { congestion: config.congestion, ..Service::default() };
-    let service = ServiceRun::start_with(at_server, 1, BUFFERS, &[server()], sends, None).expect("a service");
+    let service = Service { congestion: config.congestion, ..service };
+    let service =
+        ServiceRun::start_with(at_server, 1, BUFFERS, &[server()], service, None).expect("a service");
     let at_client = Engine::builder().name("client").port(client).address("192.0.2.20/24");
     let mut load = LoadRun::start(at_client, 1, BUFFERS, config).expect("a load");
     load.begin();
@@ -166,4 +178,44 @@ fn zeros_are_not_taken_for_a_digest() {
     let zeros = LoadConfig { verify: Verify::Zeros, ..config(work(Op::Rpc, 10, 100), 5) };
     let summary = run("zeros", "memory:zeros", zeros);
     assert_eq!((summary.verified, summary.failed), (0, 5), "{summary}");
+}
+
+#[test]
+fn clients_that_ask_are_upgraded_where_an_upgrade_is_offered() {
+    for (wire, upgrade_to, asked, answers) in [
+        ("upgrade", Some(148), true, 148),
+        ("not-asked", Some(148), false, 147),
+        ("not-offered", None, true, 147),
+    ] {
+        let service = Service { upgrade_to, ..Service::default() };
+        let load = LoadConfig { upgrade: asked, ..config(work(Op::Rpc, 5_000, 5_000), 40) };
+        let summary = run_with(service, wire, &format!("memory:{wire}"), load, |_| {});
+        assert!(summary.holds(), "{wire}: {summary}");
+        assert_eq!(summary.services.into_iter().collect::<Vec<_>>(), [(answers, 40)], "{wire}");
+    }
+}
+
+#[test]
+fn a_call_that_a_closing_service_cuts_off_counts_as_failed() {
+    let port = "memory:cut-off";
+    let at_server = Engine::builder().name("server").port(port).address("192.0.2.10/24");
+    let mut service = ServiceRun::start(at_server, 1, BUFFERS, &[server()]).expect("a service");
+    let at_client = Engine::builder().name("client").port(port).address("192.0.2.20/24");
+    // So much that it is in progress for as long as it takes to look.
+    let long = LoadConfig { in_flight: 1, ..config(work(Op::Send, 1 << 31, 0), 1) };
+    let mut load = LoadRun::start(at_client, 1, BUFFERS, long).expect("a load");
+    load.begin();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while service.sum(|figures| &figures.received) == 0 {
+        assert!(Instant::now() < deadline, "the call does not begin");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    service.close();
+    assert_eq!((service.sum(|f| &f.served), service.sum(|f| &f.failed)), (0, 1));
+    assert!(load.wait_over(Duration::from_secs(20)), "{}", load.summary());
+    let summary = load.summary();
+    assert_eq!((summary.verified, summary.failed), (0, 1), "{summary}");
+    for report in [load.shutdown(), service.shutdown()] {
+        assert_eq!(report.leaks(), Vec::<String>::new());
+    }
 }
