@@ -17,8 +17,9 @@
  * The server says how each call ended. Some request sizes are orders: SIZE_ABORT is refused with that code, and the reply of
  * SIZE_HOLD stops in its middle and never goes on.
  *
- * RXKAD_KEY=FILE and RXKAD_LEVEL=0..2: the client uses the key in FILE, the payload of a key of type rxrpc; the server's FILE
- * is the eight bytes of its DES key.
+ * RXKAD_KEY=HEX is the DES key of the service. The server takes tickets made with it; the client makes one, as somebody may who has
+ * the key, and calls at RXKAD_LEVEL=0..2 (0). RXKAD_KVNO=N says which key that is (4), RXKAD_AGE=N how many seconds ago the ticket
+ * began to be good (60).
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -33,6 +34,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "ticket.h"
+
 #ifndef SOL_RXRPC
 #define SOL_RXRPC 272
 #endif
@@ -43,12 +46,6 @@ enum { BAD_VERSION = -6, BAD_OP = -455, BAD_LENGTH = -453 };
 /* A listening socket takes at most ten waiting calls, and holds at most so many in all. */
 enum { CHARGED = 10, CALLS_MAX = 64 };
 enum { PROCESS_KEYRING = -2 };
-
-static void fail(const char *what)
-{
-    perror(what);
-    exit(1);
-}
 
 /* ---- bytes that can be told apart ---- */
 
@@ -196,23 +193,24 @@ static int open_socket(const struct sockaddr_rxrpc *peer)
     return fd;
 }
 
-static size_t read_key(unsigned char *key, size_t room)
-{
-    FILE *file = fopen(getenv("RXKAD_KEY"), "rb");
-    if (!file)
-        fail(getenv("RXKAD_KEY"));
-    size_t len = fread(key, 1, room, file);
-    fclose(file);
-    return len;
-}
+/* ---- rxkad ---- */
 
 static void client_security(int fd)
 {
-    unsigned char key[1024];
-    unsigned level = getenv("RXKAD_LEVEL") ? atoi(getenv("RXKAD_LEVEL")) : 0;
-    if (!getenv("RXKAD_KEY"))
+    /* What add_key(2) takes for a key of type rxrpc: include/keys/rxrpc-type.h, all in the CPU's own order. */
+    struct {
+        uint32_t version;
+        uint16_t security, ticket_len;
+        uint32_t expires, kvno;
+        unsigned char session[DES_KEY], ticket[TICKET_ROOM];
+    } payload = {1, RXRPC_SECURITY_RXKAD, 0, time(NULL) + 3600, number_from("RXKAD_KVNO", 4), {0}, {0}};
+    unsigned char key[DES_KEY];
+    unsigned level = number_from("RXKAD_LEVEL", RXRPC_SECURITY_PLAIN);
+    if (!service_key(key))
         return;
-    if (syscall(SYS_add_key, "rxrpc", "afs@lab", key, read_key(key, sizeof key), PROCESS_KEYRING) < 0)
+    payload.ticket_len = make_ticket(payload.ticket, payload.session, key, number_from("RXKAD_AGE", 60));
+    size_t len = sizeof payload - TICKET_ROOM + payload.ticket_len;
+    if (syscall(SYS_add_key, "rxrpc", "afs@lab", &payload, len, PROCESS_KEYRING) < 0)
         fail("add_key rxrpc");
     if (setsockopt(fd, SOL_RXRPC, RXRPC_SECURITY_KEY, "afs@lab", 7))
         fail("RXRPC_SECURITY_KEY");
@@ -220,16 +218,21 @@ static void client_security(int fd)
         fail("RXRPC_MIN_SECURITY_LEVEL");
 }
 
-static void server_security(int fd, int service)
+/* The key is looked up by the service that a RESPONSE names: after an upgrade, the other one. */
+static void server_security(int fd, const unsigned short services[2])
 {
-    unsigned char key[8];
+    unsigned char key[DES_KEY];
     char name[40];
-    if (!getenv("RXKAD_KEY"))
+    if (!service_key(key))
         return;
     long ring = syscall(SYS_add_key, "keyring", "afrxrpc", NULL, 0, PROCESS_KEYRING);
-    snprintf(name, sizeof name, "%d:%d", service, RXRPC_SECURITY_RXKAD);
-    if (ring < 0 || syscall(SYS_add_key, "rxrpc_s", name, key, read_key(key, sizeof key), ring) < 0)
-        fail("add_key rxrpc_s");
+    if (ring < 0)
+        fail("add_key keyring");
+    for (int i = 0; i < 2 && services[i]; i++) {
+        snprintf(name, sizeof name, "%d:%d", services[i], RXRPC_SECURITY_RXKAD);
+        if (syscall(SYS_add_key, "rxrpc_s", name, key, DES_KEY, ring) < 0)
+            fail("add_key rxrpc_s");
+    }
     if (setsockopt(fd, SOL_RXRPC, RXRPC_SECURITY_KEYRING, "afrxrpc", 7))
         fail("RXRPC_SECURITY_KEYRING");
 }
@@ -416,17 +419,17 @@ static void server(int argc, char **argv)
     static unsigned char bytes[CHUNK];
     static struct call calls[CALLS_MAX];
     struct sockaddr_rxrpc local = address(argv[2], atoi(argv[3]), atoi(argv[4]));
+    unsigned short services[2] = {local.srx_service, argc > 5 ? atoi(argv[5]) : 0};
     int fd = open_socket(&local);
     unsigned long next = 1;
-    server_security(fd, local.srx_service);
+    server_security(fd, services);
     if (bind(fd, (struct sockaddr *)&local, sizeof local))
         fail("bind");
-    if (argc > 5) {
-        unsigned short upgrade[2] = {local.srx_service, atoi(argv[5])};
-        local.srx_service = upgrade[1];
+    if (services[1]) {
+        local.srx_service = services[1];
         if (bind(fd, (struct sockaddr *)&local, sizeof local))
             fail("bind the second service");
-        if (setsockopt(fd, SOL_RXRPC, RXRPC_UPGRADEABLE_SERVICE, upgrade, sizeof upgrade))
+        if (setsockopt(fd, SOL_RXRPC, RXRPC_UPGRADEABLE_SERVICE, services, sizeof services))
             fail("RXRPC_UPGRADEABLE_SERVICE");
     }
     if (listen(fd, CHARGED))

@@ -53,6 +53,8 @@ pub struct Report {
     pub failed: u64,
     /// Verified calls a second.
     pub calls_per_second: f64,
+    /// Verified calls by the service that answered.
+    pub services: BTreeMap<u16, u64>,
     /// Why calls failed, in words, and how many.
     pub failures: BTreeMap<String, u64>,
 }

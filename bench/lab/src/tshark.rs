@@ -11,6 +11,9 @@ use crate::ns::Netns;
 use crate::proc::{Cmd, Running};
 use crate::step::Cx;
 
+/// Within that time dumpcap has what is still in the kernel's ring.
+const RING: Duration = Duration::from_millis(300);
+
 /// A capture in progress.
 pub struct Capture {
     dumpcap: Running,
@@ -46,18 +49,31 @@ impl Capture {
 
     /// Ends it. An error if the capture itself lost packets: then it proves nothing.
     pub fn stop(mut self, cx: &Cx<'_>) -> Result<Captured> {
-        std::thread::sleep(Duration::from_millis(300)); // what is still in the ring
+        std::thread::sleep(RING);
         self.dumpcap.signal(Signal::INT)?;
         self.dumpcap.wait(cx, Duration::from_secs(10))?;
         let told = self.dumpcap.stderr();
         let figures = told.lines().find_map(|line| line.split_once("received/dropped").map(|(_, rest)| rest));
         let counts = figures.and_then(|rest| rest.split(": ").nth(1)).and_then(|rest| rest.split(' ').next());
         match counts.and_then(|counts| counts.split_once('/')) {
-            Some((_, "0")) => Ok(Captured { file: self.file }),
+            Some((_, "0")) => Ok(Captured { file: std::mem::take(&mut self.file) }),
             Some((_, lost)) => {
                 Err(Fault::Check(format!("dumpcap lost {lost} packets of {}", self.file.display())))
             }
             None => Err(Fault::Check(format!("dumpcap said nothing of its losses: {told}"))),
+        }
+    }
+}
+
+/// What was captured before a check failed is kept, for who must find out what was wrong.
+impl Drop for Capture {
+    fn drop(&mut self) {
+        for wait in [RING, Duration::from_secs(1)] {
+            if !matches!(self.dumpcap.ended(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(wait);
+            let _ = self.dumpcap.signal(Signal::INT);
         }
     }
 }

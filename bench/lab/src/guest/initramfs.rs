@@ -13,7 +13,7 @@ use crate::proc::Cmd;
 use crate::step::Cx;
 
 /// What scripts may `load`.
-const MODULES: [&str; 10] = [
+const MODULES: [&str; 11] = [
     "9pnet_virtio",
     "9p",
     "igb",
@@ -23,6 +23,7 @@ const MODULES: [&str; 10] = [
     "fcrypt",
     "pcbc",
     "des_generic",
+    "algif_skcipher",
     "rxrpc",
 ];
 

@@ -97,7 +97,10 @@ pub const ALL: &[Step] = &[
     Step::new("rxdebug/openafs", 3, rxdebug::of_openafs)
         .about("what rxline rxdebug tells of a real server is what OpenAFS's rxdebug tells of it"),
     Step::new("rx-linux/none", 4, rx_linux::none).about(
-        "the kernel's AF_RXRPC in a guest, both ways: 1 B to 10 MB, aborts, closes and restarts in mid-call, IPv4 and IPv6",
+        "the kernel's AF_RXRPC in a guest, both ways: 1 B to 10 MB, aborts, closes and restarts in mid-call, upgrades, IPv4 and IPv6",
+    ),
+    Step::new("rx-linux/rxkad", 4, rx_linux::rxkad).about(
+        "the same under rxkad at its three levels, both ways: 1 B to 2 MB, upgrades, and proofs that either side refuses",
     ),
     Step::new("backends/share", 3, backends::share)
         .about("two copies of one cell: many readers, the same answers, and both copies are used"),

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::place::{Family, Place, SERVICE, json, report};
+use super::place::{Family, Place, SERVICE, UPGRADED, Work, json, report};
 use crate::fault::{Result, ensure};
+use crate::proc::Cmd;
 use crate::rxperf::Report;
 use crate::step::Cx;
 
 /// Requests of this size are refused by the guest's server, with this code.
-const SIZE_ABORT: usize = 4241;
+pub const SIZE_ABORT: usize = 4241;
 /// The reply to a request of this size stops in its middle.
 const SIZE_HOLD: usize = 4242;
 /// Bytes each way, and calls: less than a packet, just one, one byte more, and many. A request begins with 24 bytes of its own.
@@ -31,7 +32,7 @@ fn sizes(family: Family) -> &'static [(usize, usize)] {
 /// Every byte of every request arrives, and every byte of the replies.
 pub fn calls_from_the_guest(place: &mut Place<'_>, family: Family) -> Result {
     for &(bytes, calls) in sizes(family) {
-        let told = place.from_guest(family, (bytes, bytes), calls, "")?;
+        let told = place.call_from_guest(family, Work::calls(calls, bytes))?;
         let well = told.verified == calls as u64 && told.failed == 0 && told.service == SERVICE;
         ensure!(well, "{calls} calls of {bytes} bytes from the guest, {family:?}: {told:?}");
     }
@@ -44,7 +45,8 @@ pub fn calls_to_the_guest(cx: &Cx<'_>, place: &mut Place<'_>, family: Family) ->
         let count = calls.to_string();
         let client = place.to_guest(family, (bytes, bytes), &["--calls", &count, "--in-flight", "2"]);
         let report = report(cx, &client)?;
-        let well = report.verified == calls as u64 && report.failed == 0;
+        let services = [(SERVICE, calls as u64)].into();
+        let well = report.verified == calls as u64 && report.failed == 0 && report.services == services;
         ensure!(well, "{calls} calls of {bytes} bytes to the guest, {family:?}: {report:?}");
     }
     Ok(())
@@ -52,10 +54,10 @@ pub fn calls_to_the_guest(cx: &Cx<'_>, place: &mut Place<'_>, family: Family) ->
 
 /// Our server refuses a call; the guest's client gives one up.
 pub fn aborts_from_the_guest(place: &mut Place<'_>) -> Result {
-    let told = place.from_guest(Family::V4, (100, 100), 1, "badop")?;
+    let told = place.call_from_guest(Family::V4, Work { mode: "badop", ..Work::calls(1, 100) })?;
     ensure!(told.end == "abort -455", "our server's refusal reached the guest as {told:?}");
     place.expect_abort(-455);
-    let told = place.from_guest(Family::V4, (LONG, 100), 1, "abort=77")?;
+    let told = place.call_from_guest(Family::V4, Work { mode: "abort=77", ..Work::calls(1, LONG) })?;
     ensure!(told.end == "abort 77", "the guest's own abort ended its call so: {told:?}");
     place.allow_abort(77);
     Ok(())
@@ -74,16 +76,69 @@ pub fn aborts_to_the_guest(cx: &Cx<'_>, place: &mut Place<'_>) -> Result {
     })
 }
 
-/// A client that asks for an upgrade where there is none is served as it would be without.
-pub fn an_upgrade_that_we_do_not_offer(place: &mut Place<'_>) -> Result {
-    let told = place.from_guest(Family::V4, (5000, 5000), 3, "upgrade")?;
-    ensure!(told.verified == 3 && told.service == SERVICE, "an upgrade that is not offered: {told:?}");
+/// Calls that ask for an upgrade.
+const UPGRADES: u64 = 4;
+
+/// The guest's client asks for an upgrade and gets it over IPv6, where our server offers one; over IPv4 it is served by the service that it
+/// called. Likewise ours at the guest's server over IPv4, which offers none.
+pub fn upgrades(cx: &Cx<'_>, place: &mut Place<'_>) -> Result {
+    // In a packet, and in many.
+    for bytes in [100, 50_000] {
+        for (family, answers) in [(Family::V4, SERVICE), (Family::V6, UPGRADED)] {
+            let told = place.call_from_guest(family, asking(bytes))?;
+            let well = told.verified == UPGRADES && told.failed == 0 && told.service == answers;
+            ensure!(
+                well,
+                "calls of {bytes} bytes from the guest that ask for an upgrade, {family:?}: {told:?}"
+            );
+        }
+        let report = report(cx, &ours_asks(place, Family::V4, bytes))?;
+        let well = report.failed == 0 && report.services == [(SERVICE, UPGRADES)].into();
+        ensure!(well, "calls of {bytes} bytes to the guest that ask for an upgrade in vain: {report:?}");
+    }
     Ok(())
+}
+
+/// Over IPv6 the guest's server upgrades, and our client fares as the guest's own does.
+///
+/// Linux 6.12 keeps its answer to itself: once it has upgraded a connection its packets name the old service as before, and it aborts
+/// calls whose packets do so, those of its own client too. Where a kernel answers with the new service, that is where our calls have to
+/// have gone.
+pub fn an_upgrade_by_the_guest(cx: &Cx<'_>, place: &mut Place<'_>) -> Result {
+    let own = place.guest_to_itself(Family::V6, asking(100))?;
+    let report = report(cx, &ours_asks(place, Family::V6, 100))?;
+    cx.log.line(format!("upgraded by the guest: its own client {own:?}, ours {report:?}"));
+    if own.service == UPGRADED {
+        let well = report.failed == 0 && report.services == [(UPGRADED, UPGRADES)].into();
+        ensure!(well, "calls to the guest that ask for an upgrade: {report:?}, and its own {own:?}");
+        return Ok(());
+    }
+    let reason = "aborted by the peer with -5 (RX_PROTOCOL_ERROR)".to_string();
+    // The first reply may come before the ABORT.
+    let refused = report.failed > 0 && report.failures == [(reason, report.failed)].into();
+    let as_its_own = own.failed > 0 && own.end == "abort -5" && refused;
+    ensure!(as_its_own, "calls to the guest that ask for an upgrade: {report:?}, and its own {own:?}");
+    (0..report.failed).for_each(|_| place.expect_abort(-5));
+    // Of a call that was answered it takes no last ACK, and in the end it gives that call up.
+    for _ in 0..report.verified {
+        place.allow_abort(-5);
+        place.allow_abort(-3);
+    }
+    Ok(())
+}
+
+fn asking(bytes: usize) -> Work<'static> {
+    Work { mode: "upgrade", ..Work::calls(UPGRADES as usize, bytes) }
+}
+
+fn ours_asks(place: &Place<'_>, family: Family, bytes: usize) -> Cmd {
+    let calls = UPGRADES.to_string();
+    place.to_guest(family, (bytes, bytes), &["--calls", &calls, "--in-flight", "2", "--upgrade"])
 }
 
 /// The guest's client closes its socket in the middle of a request; its server is killed in the middle of a reply.
 pub fn the_guest_closes(cx: &Cx<'_>, place: &mut Place<'_>) -> Result {
-    let told = place.from_guest(Family::V4, (LONG, 1), 1, "close")?;
+    let told = place.call_from_guest(Family::V4, Work { mode: "close", ..Work::calls(1, LONG) })?;
     ensure!(told.end == "closed", "the guest's client did not close its socket: {told:?}");
     place.allow_abort(-1);
 
@@ -103,7 +158,8 @@ pub fn we_close(cx: &Cx<'_>, place: &mut Place<'_>) -> Result {
     pause_in_the_middle(cx, place, "left")?;
     let served = place.stop_server(cx, Family::V4)?;
     place.expect_abort(-6);
-    ensure!(served.failed >= 1, "our server does not count the call that it left: {served:?}");
+    // Refused, aborted by the guest, closed by the guest, and the one that it left.
+    ensure!(served.failed == 4, "our server counts other failed calls than four: {served:?}");
     place.guest.write(GO, "")?;
     let told = ended(cx, place, "left", Duration::from_secs(5))?;
     ensure!(told.end == "abort -6", "a call that our server left ended so: {told:?}");
@@ -156,7 +212,7 @@ pub fn the_guest_restarts(cx: &Cx<'_>, place: &mut Place<'_>) -> Result {
 
 /// Starts a call of the guest's that waits for [`GO`] in the middle of its request; returns once our server has that half.
 fn pause_in_the_middle(cx: &Cx<'_>, place: &mut Place<'_>, name: &str) -> Result {
-    place.from_guest_meanwhile(name, LONG, &format!("pause=/share/{GO}"))?;
+    place.call_from_guest_meanwhile(name, LONG, &format!("pause=/share/{GO}"))?;
     place.wait_said(cx, name, Duration::from_secs(20), |said| said.contains("half").then_some(()))?;
     // What is in its kernel's queue is acknowledged within that time.
     cx.pause(Duration::from_millis(500))?;
@@ -171,13 +227,15 @@ fn ended(cx: &Cx<'_>, place: &Place<'_>, name: &str, limit: Duration) -> Result<
     json(&last)
 }
 
+/// Our server takes calls.
 fn must_serve(place: &mut Place<'_>) -> Result {
-    let told = place.from_guest(Family::V4, (100, 100), 2, "")?;
+    let told = place.call_from_guest(Family::V4, Work::calls(2, 100))?;
     ensure!(told.verified == 2, "the new server's first calls: {told:?}");
     Ok(())
 }
 
-fn must_fail(report: &Report, with: &str) -> Result {
+/// Our client's one call failed, for this reason.
+pub fn must_fail(report: &Report, with: &str) -> Result {
     let told = report.verified == 0 && report.failed == 1 && report.failures.contains_key(with);
     ensure!(told, "a call is to fail with `{with}`, and: {report:?}");
     Ok(())

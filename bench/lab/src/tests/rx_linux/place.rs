@@ -7,6 +7,7 @@
 //!
 //! Each is a tap, in one namespace that has no address of its own.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::ns::Netns;
 use crate::proc::{Cmd, Running, words};
 use crate::rxperf;
 use crate::step::Cx;
-use crate::tshark::{Aborts, Capture};
+use crate::tshark::{Aborts, Capture, Captured};
 
 /// rxperf's port, its service, and the one that the guest upgrades it to.
 pub const PORT: u16 = 7009;
@@ -75,6 +76,37 @@ impl Family {
     }
 }
 
+/// How the servers of a family are started, ours and the guest's.
+#[derive(Clone, Default)]
+pub struct Serving {
+    /// Further arguments of ours.
+    pub ours: Vec<String>,
+    /// Environment of the guest's.
+    pub guests: String,
+    /// Both offer [`UPGRADED`] to clients that ask.
+    pub upgrades: bool,
+}
+
+/// What the guest's client is asked to do.
+#[derive(Clone, Copy)]
+pub struct Work<'a> {
+    /// Bytes of each request and reply.
+    pub bytes: (usize, usize),
+    /// Calls, one after the other.
+    pub calls: usize,
+    /// What is done to them; see bench/arms/afrxrpc.c.
+    pub mode: &'a str,
+    /// Its environment.
+    pub env: &'a str,
+}
+
+impl Work<'_> {
+    /// So many calls of so many bytes each way.
+    pub fn calls(calls: usize, bytes: usize) -> Work<'static> {
+        Work { bytes: (bytes, bytes), calls, mode: "", env: "" }
+    }
+}
+
 /// What the guest's client says at its end.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Told {
@@ -89,16 +121,20 @@ pub struct Told {
 }
 
 /// What our server says at its end.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct Served {
     /// Calls whose reply the client has.
     pub served: u64,
     /// Others.
     pub failed: u64,
+    /// Packets that it threw away, by name.
+    pub drops: BTreeMap<String, u64>,
 }
 
 /// All of it.
 pub struct Place<'a> {
+    /// How servers are started from now on.
+    pub serving: [Serving; 2],
     servers: [Option<Running>; 2],
     /// The guest.
     pub guest: Guest<'a>,
@@ -111,8 +147,8 @@ pub struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// Boots the guest, starts servers on both sides.
-    pub fn make(cx: &'a Cx<'a>) -> Result<Place<'a>> {
+    /// Boots the guest, starts servers on both sides, of each family.
+    pub fn make(cx: &'a Cx<'a>, serving: [Serving; 2]) -> Result<Place<'a>> {
         let rxline = build_rxline(cx)?;
         let program = arms::portable(cx, "afrxrpc")?;
         let kit = Kit::obtain(cx)?;
@@ -129,6 +165,7 @@ impl<'a> Place<'a> {
         guest.give(&program)?;
         set_up(&mut guest)?;
         let mut place = Place {
+            serving,
             servers: [None, None],
             guest,
             rxline,
@@ -163,7 +200,11 @@ impl<'a> Place<'a> {
         let digit = family.digit();
         let (port, address) = (format!("tap:srv{digit}"), format!("{}/{}", family.server(), family.prefix()));
         let server = self.lan.cmd(&self.rxline).args(["rxperf", "server", "--port", &port]);
-        let server = server.args(["--address", &address, "--json"]).env("RUST_BACKTRACE", "1");
+        let serving = &self.serving[family as usize];
+        let upgrade = UPGRADED.to_string();
+        let upgrade: &[&str] = if serving.upgrades { &["--upgrade-to", &upgrade] } else { &[] };
+        let server = server.args(["--address", &address, "--json"]).args(&serving.ours).args(upgrade);
+        let server = server.env("RUST_BACKTRACE", "1");
         let mut server = server.start(cx, &format!("rxperf-server{digit}"))?;
         cx.wait_for("our server's first figures", Duration::from_secs(10), || {
             server.must_live()?;
@@ -199,8 +240,11 @@ impl<'a> Place<'a> {
     /// Starts the guest's server.
     pub fn guest_serves(&mut self, cx: &Cx<'_>, family: Family) -> Result {
         let (digit, address) = (family.digit(), family.guest());
+        let Serving { guests, upgrades, .. } = &self.serving[family as usize];
+        let upgraded = if *upgrades { UPGRADED.to_string() } else { String::new() };
         self.guest.sh(&format!(
-            "rm -f /share/server{digit}.out; /share/afrxrpc server {address} {PORT} {SERVICE} {UPGRADED} > /share/server{digit}.out 2>&1 &
+            "rm -f /share/server{digit}.out
+            {guests} /share/afrxrpc server {address} {PORT} {SERVICE} {upgraded} > /share/server{digit}.out 2>&1 &
             echo $! > /tmp/server{digit}.pid"
         ))?;
         cx.wait_for("the guest serves", Duration::from_secs(10), || {
@@ -237,22 +281,26 @@ impl<'a> Place<'a> {
     }
 
     /// The guest's client calls our server.
-    pub fn from_guest(
-        &mut self,
-        family: Family,
-        (request, reply): (usize, usize),
-        calls: usize,
-        mode: &str,
-    ) -> Result<Told> {
-        let command = guest_client(family, (request, reply), calls, mode);
+    pub fn call_from_guest(&mut self, family: Family, work: Work<'_>) -> Result<Told> {
+        self.guest_calls(family.server(), work)
+    }
+
+    /// The guest's client calls its own server.
+    pub fn guest_to_itself(&mut self, family: Family, work: Work<'_>) -> Result<Told> {
+        self.guest_calls(family.guest(), work)
+    }
+
+    fn guest_calls(&mut self, server: &str, work: Work<'_>) -> Result<Told> {
+        let command = guest_client(server, work);
         let (status, printed) = self.guest.run(&command, LIMIT)?;
         ensure!(status == 0, "the guest's client ended with {status}: {printed}");
         json(&printed)
     }
 
     /// The same in the background; what it says is in the file `name` of the share.
-    pub fn from_guest_meanwhile(&mut self, name: &str, request: usize, mode: &str) -> Result {
-        let command = guest_client(Family::V4, (request, 1), 1, mode);
+    pub fn call_from_guest_meanwhile(&mut self, name: &str, request: usize, mode: &str) -> Result {
+        let command =
+            guest_client(Family::V4.server(), Work { bytes: (request, 1), calls: 1, mode, env: "" });
         self.guest.sh(&format!("{command} > /share/{name} 2>&1 &")).map(drop)
     }
 
@@ -280,11 +328,13 @@ impl<'a> Place<'a> {
         client.env("RUST_BACKTRACE", "1").limit(LIMIT)
     }
 
-    /// The last words of all, and what tshark says of the packets.
-    pub fn stop(mut self, cx: &Cx<'_>, capture: Capture) -> Result {
+    /// The last words of all, and what tshark says of the packets; our servers' figures, and the packets for further checks.
+    pub fn stop(mut self, cx: &Cx<'_>, capture: Capture) -> Result<([Served; 2], Captured)> {
+        let mut served = Vec::new();
         for family in Family::BOTH {
-            let served = self.stop_server(cx, family)?;
-            ensure!(served.served > 0, "our server of {family:?} served nothing: {served:?}");
+            let last = self.stop_server(cx, family)?;
+            ensure!(last.served > 0, "our server of {family:?} served nothing: {last:?}");
+            served.push(last);
             self.kill_guests_server(family)?;
         }
         let captured = capture.stop(cx)?;
@@ -292,7 +342,8 @@ impl<'a> Place<'a> {
         let aborts = captured.aborts(cx)?;
         cx.log.line(format!("{packets} packets; aborts (code, calls) {aborts:?}"));
         self.judge(&aborts)?;
-        self.guest.stop()
+        self.guest.stop()?;
+        Ok((served.try_into().expect("two families"), captured))
     }
 
     /// Each ABORT that was expected, and no other.
@@ -317,11 +368,12 @@ fn join(cx: &Cx<'_>, lan: &Netns, tap: &str) -> Result {
     lan.ip(cx, &format!("link set {tap} up"))
 }
 
-/// The guest's NIC and modules. What the cipher of rxkad is made of has to be there before rxrpc.
+/// The guest's NIC and modules. What the cipher of rxkad is made of has to be there before rxrpc; clients seal their tickets through
+/// algif_skcipher.
 fn set_up(guest: &mut Guest<'_>) -> Result {
     guest
         .sh("set -e
-        load fcrypt pcbc des_generic rxrpc e1000e
+        load fcrypt pcbc des_generic algif_skcipher rxrpc e1000e
         echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad
         echo 0 > /proc/sys/net/ipv6/conf/eth0/router_solicitations
         ip address add 10.62.0.2/24 dev eth0
@@ -331,9 +383,9 @@ fn set_up(guest: &mut Guest<'_>) -> Result {
         .map(drop)
 }
 
-fn guest_client(family: Family, (request, reply): (usize, usize), calls: usize, mode: &str) -> String {
-    let server = family.server();
-    format!("/share/afrxrpc client {server} {PORT} {SERVICE} {request} {reply} {calls} {mode}")
+fn guest_client(server: &str, work: Work<'_>) -> String {
+    let Work { bytes: (request, reply), calls, mode, env } = work;
+    format!("{env} /share/afrxrpc client {server} {PORT} {SERVICE} {request} {reply} {calls} {mode}")
 }
 
 /// The JSON object in the last line of what a program printed.
