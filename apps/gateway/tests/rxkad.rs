@@ -63,7 +63,7 @@ fn forged(name: &str, level: Level) -> Credentials {
 fn call_as(net: &Net, who: Option<Credentials>, bytes: usize) -> Result<String, CallFailed> {
     let client = net.client_engine.rx().client().expect("a client");
     let client = who.into_iter().fold(client, rxrpc::Client::credentials);
-    let request: Vec<u8> = (0..bytes).map(|at| (at * 31 ^ at >> 8) as u8).collect();
+    let request: Vec<u8> = (0..bytes).map(|at| ((at * 31) ^ (at >> 8)) as u8).collect();
     let reply = client.request(gateway_address(), SERVICE, &request)?;
     let line = reply.iter().position(|byte| *byte == b'\n').expect("who, then what");
     assert!(reply[line + 1..].iter().eq(request.iter().rev()), "other bytes");
