@@ -82,6 +82,8 @@ figures! { CoreFigures {
     backend_aborted,
     /// The backend was lost in mid-call; the client was told RX_CALL_DEAD or RX_CALL_TIMEOUT.
     backend_failed,
+    /// The backend did not take the gateway's own proof; the client was told RX_RESTARTING.
+    proof_refused,
     /// The client aborted it; the backend was told its code.
     client_aborted,
     /// The client was lost in mid-call.
@@ -155,7 +157,8 @@ impl CallFigures {
 
     /// Calls that ended otherwise than well, after a backend had been chosen.
     pub fn failed(&self) -> u64 {
-        self.backend_aborted + self.backend_failed + self.client_aborted + self.client_lost + self.drained
+        let backend = self.backend_aborted + self.backend_failed + self.proof_refused;
+        backend + self.client_aborted + self.client_lost + self.drained
     }
 
     /// Every call that came in is in progress or has ended in exactly one way. Holds when the cores stand still.

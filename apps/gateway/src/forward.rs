@@ -9,7 +9,7 @@
 //! **What a client is told.** A backend's abort code, as it is. Otherwise one of two codes of Rx, both negative, which
 //! make OpenAFS's ubik clients try the next server:
 //! - `RX_RESTARTING` (-100): nothing was given to a backend's service; the call may safely be made again. No backend alive,
-//!   all busy, a limit reached, shutting down, or the backend itself said BUSY.
+//!   all busy, a limit reached, shutting down, the backend itself said BUSY, or it did not take the gateway's own proof.
 //! - `RX_CALL_DEAD` (-1): the call was in progress, and may or may not have been carried out: the backend's host said
 //!   that nobody listens, or it fell silent; or the time to drain was up. `RX_CALL_TIMEOUT` (-3): `call_ms` was up.
 //!
@@ -261,7 +261,7 @@ impl Forwarder {
         let address = self.shared.backends.address(backend);
         let index = self.pairs.vacant();
         let credentials = self.proofs[pool].clone().filter(|_| proven);
-        let user = Pairs::user(index, Side::Backend);
+        let (user, proven) = (Pairs::user(index, Side::Backend), credentials.is_some());
         let options = CallOptions { user, credentials, ..self.options[pool].clone() };
         let Ok(call) = io.endpoint.begin(io.now, source, Target::new(address, service), options) else {
             // Nothing was sent yet: a limit of the endpoint's.
@@ -269,7 +269,7 @@ impl Forwarder {
             return io.endpoint.reject(io.now, client, code::RESTARTING);
         };
         io.endpoint.set_user(client, Pairs::user(index, Side::Client));
-        self.pairs.insert(index, Pair::new(client, call, backend));
+        self.pairs.insert(index, Pair::new(client, call, backend, proven));
         self.balancer.begun(&self.shared.backends, backend);
         self.figures().in_progress.add(1);
         self.pump_request(io, index);
@@ -334,9 +334,13 @@ impl Forwarder {
     }
 
     fn backend_complete(&mut self, io: &mut Io<'_>, index: usize, completion: Completion) {
+        let pair = self.pairs.get_mut(index);
+        let unproven = pair.proven && !pair.responded && refuses_proof(completion.abort_code());
         let (code, outcome, figure): (i32, Outcome, Figure) = match completion {
             // What has not been read yet is still there; the backend's call is released with its end.
             Completion::Succeeded => return self.pump_reply(io, index),
+            // The code speaks of our ticket, and would have the client throw its own away.
+            _ if unproven => (code::RESTARTING, Outcome::Failed, |figures| &figures.proof_refused),
             Completion::RemoteAbort(code) => (code, Outcome::Aborted, |figures| &figures.backend_aborted),
             Completion::Busy => (code::RESTARTING, Outcome::Aborted, |figures| &figures.backend_aborted),
             Completion::TimedOut(Timeout::Hard | Timeout::Idle) => {
@@ -375,6 +379,12 @@ impl Forwarder {
         self.figures().in_progress.decrement();
         figure(self.figures()).add(1);
     }
+}
+
+/// Whether rxkad says with this code that it did not take a client's proof, and so none of its calls.
+fn refuses_proof(code: i32) -> bool {
+    use rxkad_code::{BAD_KEY, BAD_TICKET, EXPIRED, INCONSISTENCY, LEVEL_FAIL, TICKET_LEN, UNKNOWN_KEY};
+    [INCONSISTENCY, LEVEL_FAIL, TICKET_LEN, BAD_KEY, BAD_TICKET, UNKNOWN_KEY, EXPIRED].contains(&code)
 }
 
 type Figure = fn(&CoreFigures) -> &Counter;

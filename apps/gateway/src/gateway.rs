@@ -290,7 +290,7 @@ impl Report {
         };
         format!(
             "drained in {:.1} s after {:.1} s of service\n\
-             calls: {} in, {} forwarded ({} unacknowledged), {} failed ({} aborted by backends, {} by clients, {} lost with their backend, {} with their client, \
+             calls: {} in, {} forwarded ({} unacknowledged), {} failed ({} aborted by backends, {} by clients, {} lost with their backend, {} for want of our proof, {} with their client, \
              {} cut off), {} refused\n{}{home}\n",
             self.drained_in.as_secs_f64(),
             self.stats.seconds,
@@ -301,6 +301,7 @@ impl Report {
             calls.backend_aborted,
             calls.client_aborted,
             calls.backend_failed,
+            calls.proof_refused,
             calls.client_lost,
             calls.drained,
             calls.refused(),

@@ -23,6 +23,8 @@ pub(crate) struct Pair {
     pub request_ended_at: Option<Instant>,
     /// Whether the first of the reply has come.
     pub responded: bool,
+    /// The backend's call has the gateway's own proof.
+    pub proven: bool,
 }
 
 /// One direction of a pair.
@@ -41,7 +43,7 @@ pub(crate) struct Flow {
 }
 
 impl Pair {
-    pub fn new(client: CallId, call: CallId, backend: usize) -> Self {
+    pub fn new(client: CallId, call: CallId, backend: usize, proven: bool) -> Self {
         Self {
             client,
             call: Some(call),
@@ -50,6 +52,7 @@ impl Pair {
             reply: Flow::default(),
             request_ended_at: None,
             responded: false,
+            proven,
         }
     }
 }

@@ -222,7 +222,7 @@ impl GatewayStats {
             calls.succeeded + calls.client_left,
             calls.backend_aborted,
             calls.client_aborted,
-            calls.backend_failed + calls.client_lost + calls.drained,
+            calls.backend_failed + calls.proof_refused + calls.client_lost + calls.drained,
             calls.refused(),
         );
         if self.relay.connected + self.relay.called_back > 0 {

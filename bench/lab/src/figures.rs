@@ -36,6 +36,8 @@ pub struct Calls {
     pub backend_aborted: u64,
     /// The backend was lost.
     pub backend_failed: u64,
+    /// The backend did not take the gateway's own proof.
+    pub proof_refused: u64,
     /// The client aborted them.
     pub client_aborted: u64,
     /// The client was lost.
@@ -172,7 +174,8 @@ impl Calls {
 
     /// Ended otherwise than by a reply or by the server's own abort.
     pub fn unwell(&self) -> u64 {
-        let lost = self.backend_failed + self.client_aborted + self.client_lost + self.drained;
+        let lost =
+            self.backend_failed + self.proof_refused + self.client_aborted + self.client_lost + self.drained;
         let refused = self.refused_dead + self.refused_busy + self.refused_limit + self.refused_draining;
         lost + refused + self.refused_user
     }
