@@ -412,7 +412,18 @@ impl Mbuf {
     }
 
     /// Copies from byte `offset` on into `out`; returns how many bytes there were to copy.
-    pub fn copy_to(&self, mut offset: usize, out: &mut [u8]) -> usize {
+    #[inline]
+    pub fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
+        if self.segment_count() > 1 {
+            return self.copy_segments_to(offset, out);
+        }
+        let from = self.data().get(offset..).unwrap_or_default();
+        let n = from.len().min(out.len());
+        out[..n].copy_from_slice(&from[..n]);
+        n
+    }
+
+    fn copy_segments_to(&self, mut offset: usize, out: &mut [u8]) -> usize {
         let mut done = 0;
         for segment in self.segments() {
             if offset >= segment.len() {

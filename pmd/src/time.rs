@@ -18,23 +18,28 @@ impl Instant {
     pub const FAR_FUTURE: Instant = Instant(u64::MAX);
 
     /// The instant `nanos` nanoseconds after the origin.
+    #[inline]
     pub const fn from_nanos(nanos: u64) -> Self {
         Instant(nanos)
     }
 
     /// Nanoseconds since the origin.
+    #[inline]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
     /// `self - earlier`, or zero when `earlier` is the later one.
+    #[inline]
     pub const fn saturating_duration_since(self, earlier: Instant) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
     /// `self + duration`, or `None` when that is beyond [`Instant::FAR_FUTURE`].
+    #[inline]
     pub fn checked_add(self, duration: Duration) -> Option<Instant> {
-        let nanos = u64::try_from(duration.as_nanos()).ok()?;
+        let seconds = duration.as_secs().checked_mul(1_000_000_000)?;
+        let nanos = seconds.checked_add(u64::from(duration.subsec_nanos()))?;
         self.0.checked_add(nanos).map(Instant)
     }
 }
@@ -42,12 +47,14 @@ impl Instant {
 /// Saturates at [`Instant::FAR_FUTURE`].
 impl Add<Duration> for Instant {
     type Output = Instant;
+    #[inline]
     fn add(self, duration: Duration) -> Instant {
         self.checked_add(duration).unwrap_or(Instant::FAR_FUTURE)
     }
 }
 
 impl AddAssign<Duration> for Instant {
+    #[inline]
     fn add_assign(&mut self, duration: Duration) {
         *self = *self + duration;
     }
@@ -56,6 +63,7 @@ impl AddAssign<Duration> for Instant {
 /// Zero when the right-hand side is the later one.
 impl Sub for Instant {
     type Output = Duration;
+    #[inline]
     fn sub(self, earlier: Instant) -> Duration {
         self.saturating_duration_since(earlier)
     }
