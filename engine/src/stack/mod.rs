@@ -63,6 +63,8 @@ struct StackPort {
 pub struct Stack {
     ports: Vec<StackPort>,
     routes: Routes,
+    /// The destination sent to last, with its scope, and the way there, which never changes. It is none of our own addresses.
+    last_way: Option<((IpAddr, u32), Hop)>,
     neighbours: Neighbours,
     reassembly: Reassembly,
     path_mtus: PathMtus,
@@ -93,6 +95,7 @@ impl Stack {
         let (core, cores) = (config.core, config.cores);
         Ok(Stack {
             routes: Routes::new(&config.ports)?,
+            last_way: None,
             neighbours: Neighbours::new(limits, keyed),
             reassembly: Reassembly::new(limits, keyed),
             path_mtus: PathMtus::new(limits.path_mtus, keyed),

@@ -120,6 +120,8 @@ pub enum Action {
 pub struct Neighbours {
     entries: Vec<Entry>,
     index: HashMap<(u16, IpAddr), u16, Keyed>,
+    /// The entry looked up last: datagrams to one neighbour come in bursts.
+    last: usize,
     free: Vec<u16>,
     incomplete: usize,
     waiting: usize,
@@ -153,6 +155,7 @@ impl Neighbours {
             entries: (0..n).map(|_| free()).collect(),
             // Twice the room, so that the map clears out deleted entries in place and never allocates again.
             index: HashMap::with_capacity_and_hasher(2 * n, keyed),
+            last: 0,
             free: (0..n as u16).rev().collect(),
             incomplete: 0,
             waiting: 0,
@@ -178,13 +181,12 @@ impl Neighbours {
         source: IpAddr,
         act: &mut dyn FnMut(Action),
     ) -> Lookup {
-        let Some(&slot) = self.index.get(&(port, address)) else {
+        let Some(slot) = self.find((port, address)) else {
             let Some(slot) = self.allocate(now, act) else { return Lookup::Full };
             self.install(slot, now, (port, address), source);
             self.ask(slot, now);
             return Lookup::Unresolved { slot, solicit: true };
         };
-        let slot = usize::from(slot);
         let entry = &mut self.entries[slot];
         entry.used = now;
         entry.source = source;
@@ -204,6 +206,15 @@ impl Neighbours {
                 Lookup::Unresolved { slot, solicit: true }
             }
         }
+    }
+
+    /// The entry of an address.
+    fn find(&mut self, key: (u16, IpAddr)) -> Option<usize> {
+        let last = self.entries.get(self.last)?;
+        if (last.port, last.address) != key || last.state == State::Free {
+            self.last = usize::from(*self.index.get(&key)?);
+        }
+        Some(self.last)
     }
 
     /// Keeps a frame until its neighbour answers.

@@ -35,12 +35,19 @@ impl Stack {
         if payload.len() > IP_PAYLOAD_MAX - headers {
             return Err(Drop::TooBig);
         }
-        if let Some(port) = self.routes.local_port(to.ip(), scope(to)) {
-            let src = self.source(from, Hop { port, next: to.ip(), source: to.ip() })?;
-            let peer = socket_address(src, from.port(), port);
-            return out.push_loopback(Datagram { local: to, peer, payload });
-        }
-        let hop = self.routes.lookup(to.ip(), scope(to)).ok_or(Drop::NoRoute)?;
+        let hop = match self.last_way {
+            Some((last, hop)) if last == (to.ip(), scope(to)) => hop,
+            _ => {
+                if let Some(port) = self.routes.local_port(to.ip(), scope(to)) {
+                    let src = self.source(from, Hop { port, next: to.ip(), source: to.ip() })?;
+                    let peer = socket_address(src, from.port(), port);
+                    return out.push_loopback(Datagram { local: to, peer, payload });
+                }
+                let hop = self.routes.lookup(to.ip(), scope(to)).ok_or(Drop::NoRoute)?;
+                self.last_way = Some(((to.ip(), scope(to)), hop));
+                hop
+            }
+        };
         let ends = (self.source(from, hop)?, to.ip());
         let datagram = push_udp(payload, ends, (from.port(), to.port()), pool)?;
         self.output(&mut Io { now, pool, out }, hop, ends, PROTOCOL_UDP, datagram)

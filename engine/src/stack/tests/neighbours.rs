@@ -71,6 +71,26 @@ fn a_reachable_neighbour_goes_stale_and_is_asked_directly() {
 }
 
 #[test]
+fn datagrams_in_turn_go_each_to_its_own_neighbour_and_to_ourselves() {
+    let mut host = acquainted();
+    host.receive(&arp(1, mac(3), "192.0.2.3", mac(0), A4));
+    host.frames();
+    for (to, expected) in [(2, 2), (2, 2), (3, 3), (1, 0), (3, 3), (2, 2), (1, 0), (2, 2)] {
+        host.send("192.0.2.1:1", &format!("192.0.2.{to}:7000"), &[to]).unwrap();
+        host.collect();
+        match expected {
+            0 => assert_eq!(host.datagrams.pop().map(|(.., payload)| payload), Some(vec![to])),
+            n => assert_eq!(host.frames().iter().map(|f| target_mac(f)).collect::<Vec<_>>(), [mac(n)]),
+        }
+    }
+    // Its entry is given up; the next datagram does not take it for one that is still there.
+    host.stack.clear(&mut host.out);
+    host.send("192.0.2.1:1", TO, b"x").unwrap();
+    assert!(is_arp(&host.frames()[0]), "a question, not a datagram to an address that was forgotten");
+    host.finish();
+}
+
+#[test]
 fn a_neighbour_that_died_is_noticed_and_sought_again() {
     let mut host = acquainted();
     host.expire(ms(31_000));
