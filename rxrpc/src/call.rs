@@ -81,7 +81,8 @@ pub struct Call {
     pub queued: bool,
 
     pub deadlines: Deadlines,
-    pub timer: Timer,
+    /// The slot's timer, and when it fires: both stay for the slot's next call.
+    timer: Timer,
     pub wake_at: Option<Instant>,
 
     pub bytes_sent: u64,
@@ -180,11 +181,53 @@ impl Default for Call {
 }
 
 impl Recycle for Call {
+    #[rustfmt::skip]
     fn recycle(&mut self) {
-        let (mut send, mut recv) = (std::mem::take(&mut self.send), std::mem::take(&mut self.recv));
+        let Self {
+            send, recv, timer: _, wake_at: _,
+            id, user, role, local, addr, service, peer, conn, channel, number, epoch, cid, bundle,
+            announced, holds_charge, seal, identity, completion, ack, congestion, pace, jumbo, peer_window,
+            ack_serial, limited, send_closed, tx_left, reply_begun, readable_queued, writable_queued,
+            wants_room, starved, queued, deadlines, bytes_sent, retransmits,
+        } = self;
         send.recycle();
         recv.recycle();
-        *self = Self { send, recv, ..Self::default() };
+        *id = CallId::default();
+        *user = 0;
+        *role = Role::Client;
+        *local = LocalId::default();
+        *addr = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        *service = 0;
+        *peer = PeerId::default();
+        *conn = None;
+        *channel = 0;
+        *number = 0;
+        *epoch = 0;
+        *cid = 0;
+        *bundle = None;
+        *announced = false;
+        *holds_charge = false;
+        *seal = None;
+        *identity = None;
+        *completion = None;
+        *ack = AckState::new(INITIAL_WINDOW);
+        *congestion = Congestion::new(CongestionAlgorithm::Cubic);
+        *pace = Pace::default();
+        *jumbo = 1;
+        *peer_window = INITIAL_WINDOW;
+        *ack_serial = None;
+        *limited = false;
+        *send_closed = false;
+        *tx_left = None;
+        *reply_begun = false;
+        *readable_queued = false;
+        *writable_queued = false;
+        *wants_room = false;
+        *starved = false;
+        *queued = false;
+        *deadlines = Deadlines::default();
+        *bytes_sent = 0;
+        *retransmits = 0;
     }
 }
 
@@ -290,13 +333,12 @@ impl Call {
         self.send.end();
     }
 
-    /// Sets its time limits.
-    pub fn set_timeouts(&mut self, now: Instant, timeouts: &CallTimeouts, shared: &mut Shared) {
+    /// Sets its time limits; `rearm_all` is to follow.
+    pub fn set_timeouts(&mut self, now: Instant, timeouts: &CallTimeouts, config: &EndpointConfig) {
         let d = &mut self.deadlines;
         d.hard = timeouts.hard.map(|hard| now + hard);
         d.idle = timeouts.idle;
-        d.dead = timeouts.normal.unwrap_or(shared.config.dead);
-        self.rearm(shared);
+        d.dead = timeouts.normal.unwrap_or(config.dead);
     }
 
     /// Sets the retransmission timer after a transmission or an acknowledgement. `asked`: the peer was asked for an ACK.
@@ -345,21 +387,41 @@ impl Call {
             next = next.min(d.heard + d.dead).min(self.ping_at(shared));
         }
         if self.conn.is_some() {
-            let idle = d.idle.map(|idle| d.moved + idle);
-            for at in [d.resend, d.pace, self.ack.deadline(), idle].into_iter().flatten() {
-                next = next.min(at);
-            }
+            next = next
+                .min(self.next_of_packets())
+                .min(d.idle.map_or(Instant::FAR_FUTURE, |idle| d.moved + idle));
         }
         (next < Instant::FAR_FUTURE).then_some(next)
     }
 
-    /// Makes sure that the wheel wakes the call in time. It may wake it early: moving an entry for each packet would
-    /// cost more than a look now and then.
+    /// The first of the deadlines that packets set.
+    fn next_of_packets(&self) -> Instant {
+        let or_never = |at: Option<Instant>| at.unwrap_or(Instant::FAR_FUTURE);
+        let d = &self.deadlines;
+        or_never(d.resend).min(or_never(d.pace)).min(or_never(self.ack.deadline()))
+    }
+
+    /// Makes sure that the wheel wakes the call in time for all of its deadlines.
+    pub fn rearm_all(&mut self, shared: &mut Shared) {
+        if let Some(next) = self.next_deadline(shared) {
+            self.wake_by(next, shared);
+        }
+    }
+
+    /// The same for those that packets bring nearer. The others only move away, once the wheel knows of them.
     pub fn rearm(&mut self, shared: &mut Shared) {
-        let Some(next) = self.next_deadline(shared) else { return };
-        if self.wake_at.is_none_or(|at| next < at) {
-            self.wake_at = Some(next);
-            shared.timers.arm(&mut self.timer, TimerKey::Call(self.id), next);
+        let next = self.next_of_packets();
+        if next < Instant::FAR_FUTURE {
+            self.wake_by(next, shared);
+        }
+    }
+
+    /// Makes sure that the wheel wakes the call by then. It may wake it early: moving an entry for each packet would cost
+    /// more than a look now and then.
+    fn wake_by(&mut self, at: Instant, shared: &mut Shared) {
+        if self.wake_at.is_none_or(|wakes| at < wakes) {
+            self.wake_at = Some(at);
+            shared.timers.arm(&mut self.timer, TimerKey::Call(self.id.slot() as u32), at);
         }
     }
 

@@ -196,6 +196,41 @@ impl Hash for ConnKey {
     }
 }
 
+/// The connections found last: packets come in bursts, of a few connections each, and a keyed hash costs more than all the rest
+/// of a look-up. Peers choose the bits that decide the place; one that puts others out of theirs has them hashed, and no more.
+#[derive(Debug, Default)]
+pub struct RecentConns([Option<(ConnKey, ConnId)>; RECENT]);
+
+/// A power of two; the connections of four busy clients.
+const RECENT: usize = 16;
+
+impl RecentConns {
+    #[inline]
+    pub fn get(&self, key: &ConnKey) -> Option<ConnId> {
+        self.0[Self::place(key)].filter(|(known, _)| known == key).map(|(_, id)| id)
+    }
+
+    pub fn put(&mut self, key: ConnKey, id: ConnId) {
+        self.0[Self::place(&key)] = Some((key, id));
+    }
+
+    /// The connection is gone.
+    pub fn forget(&mut self, key: &ConnKey) {
+        let place = &mut self.0[Self::place(key)];
+        if place.is_some_and(|(known, _)| known == *key) {
+            *place = None;
+        }
+    }
+
+    /// Connections of one client differ in their ids, and those of many in their ports too.
+    #[inline]
+    fn place(key: &ConnKey) -> usize {
+        let cid = u32::from_ne_bytes([key.0[4], key.0[5], key.0[6], key.0[7]]);
+        let port = u16::from_ne_bytes([key.0[8], key.0[9]]);
+        ((cid >> 2) as usize ^ usize::from(port)) % RECENT
+    }
+}
+
 /// SipHash under the endpoint's own key: peers choose the ids that are hashed, and must not choose the buckets.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyedHash(pub u64, pub u64);
@@ -211,6 +246,26 @@ impl BuildHasher for KeyedHash {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_recent_connection_is_found_by_its_whole_key_until_it_is_gone_or_displaced() {
+        use crate::slab::Key;
+        let peer = SocketAddr::from(([10, 0, 0, 2], 7001));
+        let key = |cid| ConnKey::new(Role::Service, LocalId::default(), peer, 7, Cid(cid << 2));
+        let (first, second) = (ConnId::new(1, 1), ConnId::new(2, 1));
+        let mut recent = RecentConns::default();
+        recent.put(key(1), first);
+        recent.put(key(2), second);
+        assert_eq!((recent.get(&key(1)), recent.get(&key(2))), (Some(first), Some(second)));
+        let rival = key(1 + RECENT as u32);
+        assert_eq!(recent.get(&rival), None, "the same place and another connection");
+        recent.forget(&rival);
+        assert_eq!(recent.get(&key(1)), Some(first), "forgetting another one changes nothing");
+        recent.put(rival, second);
+        assert_eq!((recent.get(&rival), recent.get(&key(1))), (Some(second), None));
+        recent.forget(&rival);
+        assert_eq!(recent.get(&rival), None);
+    }
 
     /// 12. Ids that a peer chose so that they share a bucket under one key are spread under another, and so over ours, which it
     ///     does not know.

@@ -57,8 +57,8 @@ impl Endpoint {
         options: &CallOptions,
     ) -> Result<BundleId, BeginError> {
         let key = (local, target, options.upgrade, options.credentials.as_ref().map(Credentials::address));
-        if let Some(&id) = self.bundle_index.get(&key)
-            && !options.exclusive
+        if !options.exclusive
+            && let Some(id) = self.find_bundle(&key)
         {
             return Ok(id);
         }
@@ -81,6 +81,16 @@ impl Endpoint {
             self.bundle_index.insert(key, id);
         }
         Ok(id)
+    }
+
+    /// The bundle under a key. That of the last call is likely that of the next.
+    fn find_bundle(&mut self, key: &BundleKey) -> Option<BundleId> {
+        let last = self.bundles.get(self.last_bundle);
+        if last.is_some_and(|bundle| bundle.key.as_ref() == Some(key) && !bundle.exclusive) {
+            return Some(self.last_bundle);
+        }
+        self.last_bundle = *self.bundle_index.get(key)?;
+        Some(self.last_bundle)
     }
 
     /// A place for a call: a free one, or the first of a new connection.
@@ -161,7 +171,7 @@ impl Endpoint {
         if call.send.len() > 0 {
             call.schedule(&mut self.shared);
         }
-        call.rearm(&mut self.shared);
+        call.rearm_all(&mut self.shared);
     }
 
     /// A channel is free: the next in line has it, or it waits for the next call.

@@ -203,7 +203,7 @@ impl Endpoint {
             call.holds_charge = true;
         }
         // Whatever becomes of this packet, the call will not wait for its peer for ever.
-        call.rearm(&mut self.shared);
+        call.rearm_all(&mut self.shared);
         self.shared.stats.calls_accepted += 1;
         if conn.security.secured() {
             announce(call, &conn.security, &mut self.shared);

@@ -6,7 +6,7 @@
 
 use crate::call::{Call, INITIAL_WINDOW};
 use crate::congestion::Congestion;
-use crate::conn::{Conn, ConnKey, KeyedHash};
+use crate::conn::{Conn, ConnKey, KeyedHash, RecentConns};
 use crate::conn_client::{Bundle, BundleIndex};
 use crate::error::code;
 use crate::finish::event_call;
@@ -39,8 +39,9 @@ pub struct Endpoint {
     pub(crate) conn_index: Keyed<ConnKey, ConnId>,
     pub(crate) peer_index: Keyed<(LocalId, SocketAddr), PeerId>,
     pub(crate) bundle_index: BundleIndex,
-    /// The connection found last.
-    pub(crate) last_conn: Option<(ConnKey, ConnId)>,
+    pub(crate) recent_conns: RecentConns,
+    /// The bundle of the last call begun.
+    pub(crate) last_bundle: BundleId,
     pub(crate) epoch: u32,
     pub(crate) next_cid: u32,
     /// Connections whose client has not proved who it is.
@@ -74,7 +75,8 @@ impl Endpoint {
             conn_index: Keyed::with_hasher(hash),
             peer_index: Keyed::with_hasher(hash),
             bundle_index: BundleIndex::with_hasher(hash),
-            last_conn: None,
+            recent_conns: RecentConns::default(),
+            last_bundle: BundleId::default(),
             // The high bit would ask servers to take our packets from any address.
             epoch: random.u32(1..1 << 31),
             next_cid: random.u32(..) << 2,
@@ -325,6 +327,9 @@ impl Endpoint {
             (None, Some(bundle)) => {
                 bundle.waiting.push_back(id);
                 self.shared.stats.calls_waited += 1;
+                if let Some(call) = self.calls.get_mut(id) {
+                    call.rearm_all(&mut self.shared);
+                }
             }
             (None, None) => unreachable!("the bundle was there"),
         }
@@ -348,7 +353,7 @@ impl Endpoint {
         call.congestion = Congestion::new(self.shared.config.congestion);
         call.tx_left = options.tx_length;
         call.deadlines.began = now;
-        call.set_timeouts(now, &options.timeouts(), &mut self.shared);
+        call.set_timeouts(now, &options.timeouts(), &self.shared.config);
         self.shared.stats.calls_begun += 1;
         id
     }
@@ -403,7 +408,8 @@ impl Endpoint {
         let Some(call) = self.calls.get_mut(call).filter(|call| call.completion.is_none()) else {
             return false;
         };
-        call.set_timeouts(now, timeouts, &mut self.shared);
+        call.set_timeouts(now, timeouts, &self.shared.config);
+        call.rearm_all(&mut self.shared);
         true
     }
 

@@ -5,7 +5,7 @@ use crate::endpoint::Endpoint;
 use crate::loss::resend;
 use crate::shared::Shared;
 use crate::timer::TimerKey;
-use crate::{CallId, Completion, Role, Timeout};
+use crate::{Completion, Role, Timeout};
 use pmd::Instant;
 
 /// Timers that fire in one turn; what is left is the next turn's. A crowd that came at once also leaves at once.
@@ -16,7 +16,7 @@ impl Endpoint {
         for _ in 0..TIMERS_PER_TURN {
             let Some(key) = self.shared.timers.pop_due(now) else { break };
             match key {
-                TimerKey::Call(id) => self.expire_call(now, id),
+                TimerKey::Call(slot) => self.expire_call(now, slot),
                 TimerKey::Conn(id) => self.expire_conn(now, id),
                 TimerKey::Peer(id) => self.expire_peer(now, id),
             }
@@ -24,9 +24,11 @@ impl Endpoint {
         self.wake_starved(now);
     }
 
-    fn expire_call(&mut self, now: Instant, id: CallId) {
-        let Some(call) = self.calls.get_mut(id) else { return };
+    fn expire_call(&mut self, now: Instant, slot: u32) {
+        let Some((tenant, call)) = self.calls.slot_mut(slot) else { return };
         call.wake_at = None;
+        // The timer may be that of a call before this one.
+        let Some(id) = tenant.filter(|_| call.completion.is_none()) else { return };
         if let Some(completion) = over(now, call, &self.shared) {
             // A client that left with its whole reply, and whose last word was lost, has nothing to be told.
             let replied = call.role == Role::Service && call.send.ended() && call.send.unsent() == 0;
@@ -47,7 +49,7 @@ impl Endpoint {
             call.deadlines.pinged = now;
         }
         call.schedule(shared);
-        call.rearm(shared);
+        call.rearm_all(shared);
     }
 
     /// Looks whether there are buffers for calls that found none.

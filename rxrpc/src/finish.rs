@@ -7,7 +7,7 @@ use crate::conn::{Conn, Last};
 use crate::endpoint::Endpoint;
 use crate::error::code;
 use crate::security::Challenge;
-use crate::shared::Work;
+use crate::shared::{Shared, Work};
 use crate::timer::TimerKey;
 use crate::trace::Happened;
 use crate::wire::AckReason;
@@ -31,7 +31,6 @@ impl Endpoint {
         if call.conn.is_some() {
             shared.trace(now, call, || Happened::Ended(completion));
         }
-        shared.timers.stop(&mut call.timer);
         shared.queued -= call.send.finish();
         if completion == Completion::Succeeded {
             shared.stats.calls_succeeded += 1;
@@ -77,9 +76,7 @@ impl Endpoint {
             self.schedule_conn(conn_id);
         }
         let Some(conn) = self.conns.get_mut(conn_id) else { return };
-        let bundle = conn.bundle;
-        arm_conn(conn, &mut self.shared);
-        if let Some(bundle) = bundle {
+        if let Some(bundle) = conn.bundle {
             self.place_freed(now, bundle, conn_id, index);
         }
     }
@@ -107,8 +104,9 @@ impl Endpoint {
                 self.schedule_conn(conn_id);
             }
             None => {
-                conn.channels[index].final_ack = Some(now + self.shared.config.final_ack);
-                arm_conn(conn, &mut self.shared);
+                let at = now + self.shared.config.final_ack;
+                conn.channels[index].final_ack = Some(at);
+                wake_conn_by(conn, &mut self.shared, at);
             }
         }
     }
@@ -163,9 +161,7 @@ impl Endpoint {
         self.shared.timers.stop(&mut conn.timer);
         self.conns.remove(id);
         self.conn_index.remove(&key);
-        if self.last_conn.is_some_and(|(_, last)| last == id) {
-            self.last_conn = None;
-        }
+        self.recent_conns.forget(&key);
         if let Some(bundle_id) = bundle {
             if let Some(bundle) = self.bundles.get_mut(bundle_id) {
                 bundle.conns.retain(|&conn| conn != id);
@@ -218,7 +214,6 @@ impl Endpoint {
         let Some(call) = self.calls.get_mut(id) else { return };
         debug_assert!(call.completion.is_some() && call.conn.is_none());
         self.shared.unread -= call.recv.discard();
-        self.shared.timers.stop(&mut call.timer);
         self.calls.remove(id);
         self.trim_events();
     }
@@ -287,8 +282,8 @@ fn idle_limit(conn: &Conn, config: &EndpointConfig) -> Duration {
     }
 }
 
-/// Makes sure that a connection is woken in time; early does no harm.
-pub(crate) fn arm_conn(conn: &mut Conn, shared: &mut crate::shared::Shared) {
+/// Makes sure that a connection is woken in time for all that it has to do.
+pub(crate) fn arm_conn(conn: &mut Conn, shared: &mut Shared) {
     // One in use looks again later: it need not be told when its calls end.
     let mut next = conn.used + idle_limit(conn, &shared.config);
     for at in conn.channels.iter().filter_map(|channel| channel.final_ack) {
@@ -297,8 +292,13 @@ pub(crate) fn arm_conn(conn: &mut Conn, shared: &mut crate::shared::Shared) {
     if let Some(at) = conn.security.challenge().and_then(Challenge::deadline) {
         next = next.min(at);
     }
-    if conn.wake_at.is_none_or(|at| next < at) {
-        conn.wake_at = Some(next);
-        shared.timers.arm(&mut conn.timer, TimerKey::Conn(conn.id), next);
+    wake_conn_by(conn, shared, next);
+}
+
+/// Makes sure that a connection is woken by then; early does no harm.
+fn wake_conn_by(conn: &mut Conn, shared: &mut Shared, at: Instant) {
+    if conn.wake_at.is_none_or(|wakes| at < wakes) {
+        conn.wake_at = Some(at);
+        shared.timers.arm(&mut conn.timer, TimerKey::Conn(conn.id), at);
     }
 }

@@ -90,15 +90,14 @@ impl Endpoint {
         }
     }
 
-    /// The connection under a key. The last one found is likely the next one wanted.
+    /// The connection under a key.
     #[inline]
     fn find_conn(&mut self, key: &ConnKey) -> Option<ConnId> {
-        match &self.last_conn {
-            Some((last, id)) if last == key => return Some(*id),
-            _ => {}
+        if let Some(id) = self.recent_conns.get(key) {
+            return Some(id);
         }
         let id = *self.conn_index.get(key)?;
-        self.last_conn = Some((*key, id));
+        self.recent_conns.put(*key, id);
         Some(id)
     }
 

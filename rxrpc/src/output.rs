@@ -69,12 +69,18 @@ impl Endpoint {
             call.queued = false;
             return Turn::Done;
         };
+        let begun = call.send.begun();
         let mut out = Out { now, pool, send, shared: &mut self.shared, call, conn, peer, from };
         let turn = out.turn();
         if turn == Turn::Done {
             call.queued = false;
         }
-        call.rearm(&mut self.shared);
+        if begun {
+            call.rearm(&mut self.shared);
+        } else {
+            // From its first packet on a client waits for its peer.
+            call.rearm_all(&mut self.shared);
+        }
         turn
     }
 

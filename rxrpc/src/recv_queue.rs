@@ -51,10 +51,9 @@ pub struct RecvQueue {
 
 impl Recycle for RecvQueue {
     fn recycle(&mut self) {
-        let (mut ready, mut hold) = (std::mem::take(&mut self.ready), std::mem::take(&mut self.hold));
-        ready.clear();
-        hold.clear();
-        *self = Self { ready, hold, ..Self::default() };
+        self.discard();
+        let Self { ready: _, hold: _, held, received, highest, last, bytes, ready_bytes } = self;
+        (*held, *received, *highest, *last, *bytes, *ready_bytes) = (0, 0, 0, None, 0, 0);
     }
 }
 
@@ -217,6 +216,9 @@ impl RecvQueue {
 
     /// Throws everything away. Returns the buffers freed.
     pub fn discard(&mut self) -> usize {
+        if self.ready.is_empty() && self.hold.is_empty() {
+            return 0;
+        }
         let ready = self.ready.drain(..).map(|held| held.data.segment_count()).sum::<usize>();
         let hold = self.hold.drain(..).flatten().map(|held| held.data.segment_count()).sum::<usize>();
         (self.held, self.ready_bytes) = (0, 0);

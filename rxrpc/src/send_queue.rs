@@ -105,10 +105,18 @@ pub struct SendQueue {
 }
 
 impl Recycle for SendQueue {
+    #[rustfmt::skip]
     fn recycle(&mut self) {
-        let mut packets = std::mem::take(&mut self.packets);
-        packets.clear();
-        *self = Self { packets, ..Self::default() };
+        let Self {
+            packets, before, sent, in_flight, lost, acked, order, rack, mark, probe, jumbo_lost, recovery_end, urgent,
+            ended,
+        } = self;
+        if !packets.is_empty() {
+            packets.clear();
+        }
+        (*before, *sent, *in_flight, *lost, *acked, *order, *mark) = (0, 0, 0, 0, 0, 0, 0);
+        (*rack, *probe, *jumbo_lost, *recovery_end) = (Rack::default(), None, 0, 0);
+        (*urgent, *ended) = (false, false);
     }
 }
 
@@ -483,7 +491,9 @@ impl SendQueue {
     pub fn finish(&mut self) -> usize {
         let freed = self.packets.len();
         let sent = self.sent as u32;
-        self.packets.clear();
+        if freed > 0 {
+            self.packets.clear();
+        }
         self.before = self.before.wrapping_add(sent);
         (self.sent, self.in_flight, self.lost, self.acked, self.ended) = (0, 0, 0, 0, true);
         freed

@@ -13,7 +13,9 @@ pub trait Key: Copy {
 
 /// What lives in a [`Slab`].
 pub trait Recycle: Default {
-    /// Brings a used object back to its first state, keeping allocations worth keeping. Must drop every buffer.
+    /// Brings a used object back to its first state, keeping allocations worth keeping. Must drop every buffer. What comes
+    /// and goes with each call does it field by field, which the compiler checks to be all: to assign a new object and drop the
+    /// old one, empty queues and all, took a fifth of the instructions of a small call.
     fn recycle(&mut self);
 }
 
@@ -103,6 +105,13 @@ impl<K: Key, T: Recycle> Slab<K, T> {
             .get_mut(index as usize)
             .filter(|slot| slot.generation == generation)
             .map(|slot| &mut slot.value)
+    }
+
+    /// The object at a slot, and its key if it is in use: for what belongs to the slot and outlives its tenants.
+    pub fn slot_mut(&mut self, index: u32) -> Option<(Option<K>, &mut T)> {
+        let slot = self.slots.get_mut(index as usize)?;
+        let key = (slot.generation % 2 == 1).then(|| K::new(index, slot.generation));
+        Some((key, &mut slot.value))
     }
 
     /// All objects in use, in slot order.

@@ -1,7 +1,10 @@
-//! The endpoint's timers: one for each call, connection and peer, on the engine's wheel.
+//! The endpoint's timers: one for each slot of a call, each connection and each peer, on the engine's wheel.
+//!
+//! A call's timer belongs to its slot and outlives it: calls that begin and end within milliseconds find the timer of the one
+//! before them armed, and early enough. A wake-up of a slot without a call costs less than arming and stopping for every call.
 
 use crate::slab::Key;
-use crate::{CallId, ConnId, PeerId};
+use crate::{ConnId, PeerId};
 use engine::timer::{TimerId, TimerWheel};
 use pmd::Instant;
 
@@ -15,7 +18,8 @@ const PEER: u64 = 1 << 62;
 /// Whose timer fired.
 #[derive(Clone, Copy, Debug)]
 pub enum TimerKey {
-    Call(CallId),
+    /// The slot of a call, whichever is in it by then.
+    Call(u32),
     Conn(ConnId),
     Peer(PeerId),
 }
@@ -59,7 +63,7 @@ impl Timers {
 
 fn token(key: TimerKey) -> u64 {
     let (mark, (slot, generation)) = match key {
-        TimerKey::Call(id) => (0, id.parts()),
+        TimerKey::Call(slot) => (0, (slot, 0)),
         TimerKey::Conn(id) => (CONN, id.parts()),
         TimerKey::Peer(id) => (PEER, id.parts()),
     };
@@ -72,7 +76,7 @@ fn key(token: u64) -> TimerKey {
     match token & (CONN | PEER) {
         CONN => TimerKey::Conn(ConnId::new(slot, generation)),
         PEER => TimerKey::Peer(PeerId::new(slot, generation)),
-        _ => TimerKey::Call(CallId::new(slot, generation)),
+        _ => TimerKey::Call(slot),
     }
 }
 
@@ -85,14 +89,14 @@ mod tests {
         let mut timers = Timers::new(3);
         let (mut of_call, mut of_conn) = (Timer::default(), Timer::default());
         let mut of_peer = Timer::default();
-        let (call, conn, peer) = (CallId::new(7, 0xffff_fffd), ConnId::new(7, 3), PeerId::new(7, 5));
+        let (call, conn, peer) = (7, ConnId::new(7, 0xffff_fffd), PeerId::new(7, 5));
         let at = |nanos| Instant::from_nanos(nanos);
         timers.arm(&mut of_call, TimerKey::Call(call), at(1));
         timers.arm(&mut of_conn, TimerKey::Conn(conn), at(3 << 20));
         timers.arm(&mut of_call, TimerKey::Call(call), at(5 << 20));
         timers.arm(&mut of_peer, TimerKey::Peer(peer), at(7 << 20));
         assert!(matches!(timers.pop_due(at(10 << 20)), Some(TimerKey::Conn(id)) if id == conn));
-        assert!(matches!(timers.pop_due(at(10 << 20)), Some(TimerKey::Call(id)) if id == call));
+        assert!(matches!(timers.pop_due(at(10 << 20)), Some(TimerKey::Call(slot)) if slot == call));
         assert!(matches!(timers.pop_due(at(10 << 20)), Some(TimerKey::Peer(id)) if id == peer));
         timers.arm(&mut of_call, TimerKey::Call(call), at(1));
         timers.stop(&mut of_call);
