@@ -127,6 +127,9 @@ pub enum CallError {
     /// The identifier's call was released, or never was.
     #[error("{0:?} does not exist (any more)")]
     Unknown(CallId),
+    /// The call's client has not proved yet who it is; `Incoming` says when it has.
+    #[error("{0:?} is not announced yet: its client has still to prove who it is")]
+    Unannounced(CallId),
     /// The call has ended; only `release` is left.
     #[error("the call has ended: {0}")]
     Ended(Completion),

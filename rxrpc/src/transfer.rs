@@ -32,8 +32,7 @@ impl Endpoint {
         bytes: &[u8],
         more: bool,
     ) -> Result<usize, CallError> {
-        let call = self.calls.get_mut(call).ok_or(CallError::Unknown(call))?;
-        let shared = &mut self.shared;
+        let (call, shared) = self.announced(call)?;
         begin_send(call, shared, bytes.len() as u64, more)?;
         let room = call.send_packets_room(shared);
         let (taken, added) = call.send.push_bytes(bytes, call.payload(shared), room, pool);
@@ -57,8 +56,7 @@ impl Endpoint {
         mut data: Mbuf,
         more: bool,
     ) -> Result<Option<Mbuf>, CallError> {
-        let call = self.calls.get_mut(call).ok_or(CallError::Unknown(call))?;
-        let shared = &mut self.shared;
+        let (call, shared) = self.announced(call)?;
         begin_send(call, shared, data.len() as u64, more)?;
         let payload = call.payload(shared);
         let len = data.len();
@@ -129,13 +127,19 @@ impl Endpoint {
         self.calls.get(call).map_or(0, |call| call.recv.ready_bytes())
     }
 
-    fn reader(&mut self, id: CallId) -> Result<(&mut Call, &mut Shared), CallError> {
+    /// A call that its user was told of. Before that nobody may read what a stranger claims, nor answer it.
+    fn announced(&mut self, id: CallId) -> Result<(&mut Call, &mut Shared), CallError> {
         let call = self.calls.get_mut(id).ok_or(CallError::Unknown(id))?;
+        if call.announced { Ok((call, &mut self.shared)) } else { Err(CallError::Unannounced(id)) }
+    }
+
+    fn reader(&mut self, id: CallId) -> Result<(&mut Call, &mut Shared), CallError> {
+        let (call, shared) = self.announced(id)?;
         match call.completion {
             Some(completion) if completion != crate::Completion::Succeeded => {
                 Err(CallError::Ended(completion))
             }
-            _ => Ok((call, &mut self.shared)),
+            _ => Ok((call, shared)),
         }
     }
 }

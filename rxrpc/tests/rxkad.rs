@@ -6,8 +6,8 @@ use common::{Faults, Net, Rerun, seeds, stretch};
 use rxrpc::security::{DesKey, Enctype, Krb5Key, rxkad_code};
 use rxrpc::wire::{HEADER_LEN, Header, PacketType};
 use rxrpc::{
-    CallId, CallOptions, Completion, Credentials, EndpointConfig, Event, Level, RxDrop, Security, ServerKeys,
-    ServiceConfig, Target, Timeout, Token, code,
+    CallError, CallId, CallOptions, Completion, Credentials, EndpointConfig, Event, Level, RxDrop, Security,
+    ServerKeys, ServiceConfig, Target, Timeout, Token, code,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -528,6 +528,23 @@ fn a_response_before_its_challenge_has_left_is_refused() {
     assert_eq!(pair.inject(&data), Ok(()));
     assert_eq!(pair.inject(&response), Err(RxDrop::ResponseUnasked));
     pair.run();
+}
+
+/// What a stranger claims is neither read nor answered, not even by a user who picks the call from a listing.
+#[test]
+fn a_call_whose_client_has_proved_nothing_is_nobodys() {
+    let (mut pair, wire, id, response) = held_back(des_keys(), Level::Encrypt);
+    let now = pair.net.now;
+    let node = &mut pair.net.nodes[SERVER];
+    let call = node.rx.calls().next().expect("the server has it").id;
+    let refused = CallError::Unannounced(call);
+    assert_eq!(node.rx.send(now, &mut node.pool, call, b"secret", false), Err(refused));
+    assert_eq!(node.rx.recv(now, call, &mut [0; 8]), Err(refused));
+    assert_eq!(pair.inject(&response), Ok(()));
+    pair.run();
+    assert_eq!(pair.completion(id), Completion::Succeeded);
+    assert!(wire.of(PacketType::Data).iter().all(|(_, data)| !data.windows(6).any(|part| part == b"secret")));
+    pair.assert_clean();
 }
 
 /// Rule 7: lengths come first, and what is too short or too long costs its sender nothing but the packet.

@@ -80,7 +80,8 @@ fn build(cx: &Cx<'_>) -> Result<PathBuf> {
 /// Fuzzes one target, then minimises its corpus. Returns libFuzzer's last words.
 fn fuzz(cx: &Cx<'_>, programs: &Path, name: &str, time: Duration) -> Result<String> {
     let program = programs.join(name);
-    let (corpus, broken) = (cx.host.root.join("rxrpc/fuzz/corpus").join(name), cx.host.root.join("rxrpc/fuzz/broken"));
+    let (corpus, broken) =
+        (cx.host.root.join("rxrpc/fuzz/corpus").join(name), cx.host.root.join("rxrpc/fuzz/broken"));
     let (found, least) = (cx.dir.join(format!("{name}-found")), cx.dir.join(format!("{name}-least")));
     for folder in [&found, &least] {
         let _ = std::fs::remove_dir_all(folder);
