@@ -18,7 +18,7 @@ const FAIR: Bar = Bar::AtLeast(0.8);
 const LINK: &str = "238.4Mbit";
 /// Frames on the way and in the queue of that direction: half a round trip on the way, one in the queue.
 const HELD: usize = 100 + 200;
-const SECONDS: u64 = 8;
+const SECONDS: u64 = 6;
 
 const IN_SIMULATION: &str = "of two calls from two endpoints that send through one link of 200 packets a round trip, the slower one's share of \
     its half, in the second half of 1000 round trips; the least of three queues in front of the link: 0.5, 1 and 2 round trips of packets; \
@@ -27,7 +27,7 @@ const ON_PATH: Head = Head {
     what: "rx-shared, on the path",
     unit: "of its half",
     boundary: "of two calls that begin at once, from two client processes to one server through one link of 200 packets a round trip of 10 ms \
-        with a round trip's queue, the slower one's share of its half over 8 s",
+        with a round trip's queue, the slower one's share of its half over 6 s",
 };
 
 /// What the table calls the simulation's lines.
