@@ -177,8 +177,10 @@ impl Pair {
 
 /// What passes the wire, and whether packets of a kind pass at all.
 #[derive(Clone, Default)]
-struct Wire(Rc<RefCell<(Vec<Seen>, Vec<(PacketType, usize)>)>>);
+struct Wire(Rc<RefCell<Log>>);
 
+/// What passed, and how many of a kind are still to be lost.
+type Log = (Vec<Seen>, Vec<(PacketType, usize)>);
 /// Who sent a packet, and its bytes.
 type Seen = (usize, Vec<u8>);
 

@@ -140,7 +140,7 @@ fn a_call_begins_and_ends_once_with_its_packets_between() {
     assert_eq!(ends[0].happened, Happened::Ended(Completion::Succeeded));
     let name = ends[0].call;
     let data = |event: &&TraceEvent| matches!(event.happened, Happened::Sent(packet) if packet.kind == PacketType::Data);
-    let last = run.events.iter().filter(data).next_back().unwrap();
+    let last = run.events.iter().rfind(data).unwrap();
     assert!(last.call == name && last.at <= ends[0].at);
     let Happened::Sent(packet) = last.happened else { unreachable!() };
     assert!(packet.flags.contains(Flags::LAST));
