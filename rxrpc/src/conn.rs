@@ -201,8 +201,8 @@ impl Hash for ConnKey {
 #[derive(Debug, Default)]
 pub struct RecentConns([Option<(ConnKey, ConnId)>; RECENT]);
 
-/// A power of two; the connections of four busy clients.
-const RECENT: usize = 16;
+/// A power of two; the connections of eight busy clients.
+const RECENT: usize = 32;
 
 impl RecentConns {
     #[inline]
