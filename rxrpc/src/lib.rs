@@ -57,6 +57,7 @@ mod local;
 mod locals;
 mod loss;
 mod output;
+mod output_data;
 mod output_jumbo;
 mod path_mtu;
 mod peer;

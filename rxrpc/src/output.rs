@@ -10,8 +10,11 @@ use crate::conn::{Channel, Conn, Last};
 use crate::endpoint::Endpoint;
 use crate::finish::arm_conn;
 use crate::peer::Peer;
+use crate::security::LANES;
 use crate::shared::{Reply, Shared, Work};
-use crate::wire::{Abort, Ack, AckReason, AckTrailer, Flags, HEADER_LEN, Header, PacketType};
+use crate::wire::{
+    Abort, Ack, AckReason, AckTrailer, Flags, HEADER_LEN, Header, JUMBO_PAYLOAD_LEN, PacketType,
+};
 use crate::{ConnId, LocalId, Role};
 use pmd::{Instant, Mbuf, Pool};
 use std::net::SocketAddr;
@@ -194,9 +197,10 @@ impl Out<'_, '_> {
             if left == 0 {
                 return Ok(Turn::Again);
             }
-            let count = match self.call.jumbo {
-                1 => 1,
-                most => self.call.send.run(index, most, window, self.call.peer_window),
+            let count = match (self.call.jumbo, self.call.seal) {
+                (1, None) => 1,
+                (1, Some(_)) => self.run(index, LANES as u8, payload, window),
+                (most, _) => self.run(index, most, JUMBO_PAYLOAD_LEN, window),
             };
             if let Some(interval) = interval
                 && let Err(at) = self.call.pace.depart(self.now, interval * count as u32)
@@ -205,15 +209,24 @@ impl Out<'_, '_> {
                 return Ok(Turn::Done);
             }
             left = left.saturating_sub(count);
+            if count > 1 && self.call.seal.is_some() {
+                self.sealed_run(index, count, window)?;
+                continue;
+            }
             let ask = self.asks_for_ack(index, count, window);
             if count > 1 { self.jumbogram(index, count, ask)? } else { self.packet(index, ask)? }
         }
     }
 
+    /// How many packets from `index` may be made at once: see [`SendQueue::run`](crate::send_queue::SendQueue::run).
+    fn run(&self, index: usize, most: u8, full: usize, window: u32) -> usize {
+        self.call.send.run(index, most, full, window, self.call.peer_window)
+    }
+
     /// Whether the last of `count` packets that travel together asks for an ACK: when it is sent again, when nothing can
     /// follow it until one comes, and now and then to measure the round trip. The only packet of a message asks for none:
     /// the answer is its ACK.
-    fn asks_for_ack(&mut self, index: usize, count: usize, window: u32) -> bool {
+    pub fn asks_for_ack(&mut self, index: usize, count: usize, window: u32) -> bool {
         let (send, next) = (&self.call.send, index + count);
         let outgoing = send.outgoing(next - 1);
         let follows = next < send.len()
@@ -234,54 +247,6 @@ impl Out<'_, '_> {
         }
         if d.resend.is_none_or(|at| at <= self.now) {
             self.call.arm_resend(self.now, &self.peer.rtt, &self.shared.config, true);
-        }
-    }
-
-    /// Sends one DATA packet.
-    fn packet(&mut self, index: usize, ask: bool) -> Result<(), Halt> {
-        let Some(mut packet) = self.pool.alloc() else { return self.no_buffer() };
-        let outgoing = self.call.send.outgoing(index);
-        let (again, len) = (outgoing.again, outgoing.data.len());
-        let mut header = self.conn.header(PacketType::Data, self.call.channel, self.call.number);
-        header.seq = outgoing.seq;
-        if outgoing.last {
-            header.flags = header.flags | Flags::LAST;
-        }
-        if index + 1 < self.call.send.len() {
-            header.flags = header.flags | Flags::MORE;
-        }
-        if ask {
-            header.flags = header.flags | Flags::REQUEST_ACK;
-        }
-        let sealed = self.call.seal.map_or((0, len), |level| (level.header_len(), level.sealed_len(len)));
-        let room = packet.append(HEADER_LEN + sealed.1).expect("a buffer holds a packet");
-        let (head, body) = room.split_at_mut(HEADER_LEN);
-        outgoing.data.copy_to(0, &mut body[sealed.0..][..len]);
-        self.conn.security.seal(&mut header, body, len);
-        head.copy_from_slice(&header.to_bytes());
-        if !self.call.send.begun() {
-            self.call.deadlines.heard = self.now;
-        }
-        self.call.send.sent(index, self.now, header.serial, false);
-        self.count_data(again, len);
-        // Whoever sends a reply has the request.
-        self.call.ack.implied();
-        self.call.arm_resend(self.now, &self.peer.rtt, &self.shared.config, ask);
-        self.hand_over(packet)
-    }
-
-    pub fn count_data(&mut self, again: bool, len: usize) {
-        let stats = &mut self.shared.stats;
-        stats.sent[PacketType::Data as usize] += 1;
-        if again {
-            stats.data_resent += 1;
-            self.call.retransmits += 1;
-            self.peer.retransmits += 1;
-        } else {
-            stats.data_sent += 1;
-            self.call.bytes_sent += len as u64;
-            self.call.deadlines.moved = self.now;
-            self.peer.packets_sent += 1;
         }
     }
 

@@ -10,7 +10,6 @@
 use crate::rack::Rack;
 use crate::rtt::Rtt;
 use crate::slab::Recycle;
-use crate::wire::JUMBO_PAYLOAD_LEN;
 use pmd::{Instant, Mbuf, Pool};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -260,18 +259,17 @@ impl SendQueue {
         (self.sent < peer as usize && !held).then_some(self.sent)
     }
 
-    /// How many packets from `index`, which `next` returned, may travel in one datagram: up to `most` that were never sent
-    /// and fill a jumbogram, within the windows. All but the last of them are full.
-    pub fn run(&self, index: usize, most: u8, window: u32, peer: u32) -> usize {
+    /// How many packets from `index`, which `next` returned, may be made at once: up to `most` that were never sent, within the
+    /// windows. All but the last of them are `full` bytes long.
+    pub fn run(&self, index: usize, most: u8, full: usize, window: u32, peer: u32) -> usize {
         if index < self.sent {
             return 1;
         }
         let room = (window - self.in_flight).min(peer - index as u32).min(u32::from(most)) as usize;
         let mut count = 0;
         for packet in self.packets.range(index..).take(room) {
-            let full = packet.data.len() == JUMBO_PAYLOAD_LEN;
             // One that more may be added to waits for that.
-            if !full && !packet.last || packet.data.len() > JUMBO_PAYLOAD_LEN {
+            if packet.data.len() != full && !packet.last || packet.data.len() > full {
                 break;
             }
             count += 1;

@@ -43,7 +43,7 @@ mod rxkad;
 
 pub use credentials::{Credentials, Security, Token};
 pub use keys::{Enctype, KeyError, KeyFileError, Krb5Key, ServerKeys};
-pub(crate) use rxkad::{Challenge, Place, RESPONSE_MAX, Rxkad};
+pub(crate) use rxkad::{Challenge, LANES, Place, RESPONSE_MAX, Rxkad};
 pub use rxkad::{DesKey, Level, UnknownLevel, code as rxkad_code};
 
 use crate::wire::{Cid, Header};
@@ -80,6 +80,16 @@ impl std::fmt::Display for Identity {
         }
         Ok(())
     }
+}
+
+/// A DATA packet that is to be sealed.
+pub(crate) struct Sealing<'a> {
+    /// Says where the packet belongs, which its seal depends on: connection, channel, call and sequence number. Gets the checksum.
+    pub header: Header,
+    /// [`Level::sealed_len`] of `len` bytes, with the `len` bytes of payload behind room for the security header.
+    pub body: &'a mut [u8],
+    /// Bytes of payload.
+    pub len: usize,
 }
 
 /// Why a packet was not opened.
@@ -185,10 +195,10 @@ impl ConnSecurity {
         }
     }
 
-    /// Seals a body in place; see [`Level::sealed_len`]. Does nothing where packets are not sealed.
-    pub fn seal(&self, header: &mut Header, body: &mut [u8], len: usize) {
+    /// Seals packets in place, [`LANES`] of them in the time of one. Does nothing where packets are not sealed.
+    pub fn seal(&self, packets: &mut [Sealing<'_>]) {
         if let Self::Rxkad(rxkad) = self {
-            rxkad.seal(header, body, len);
+            rxkad.seal(packets);
         }
     }
 

@@ -30,7 +30,7 @@ pub use level::{Level, UnknownLevel};
 pub(crate) use ticket::{KVNO_KRB5, KVNO_KRB5_ENCPART};
 
 use super::credentials::Accepts;
-use super::{Credentials, Identity, NotOpened, ServerKeys};
+use super::{Credentials, Identity, NotOpened, Sealing, ServerKeys};
 use crate::RxDrop;
 use crate::wire::{Cid, Header};
 use handshake::{CHALLENGE_LEN, FIXED_LEN, Proved, Refused};
@@ -41,6 +41,8 @@ use std::time::Duration;
 
 /// Its number on the wire.
 pub const INDEX: u8 = 2;
+/// Packets that are encrypted side by side.
+pub const LANES: usize = 4;
 /// The longest RESPONSE that is looked at; OpenAFS pads a little.
 pub const RESPONSE_MAX: usize = 64 + TICKET_MAX;
 
@@ -233,11 +235,11 @@ impl Rxkad {
         }
     }
 
-    /// Seals a body; see [`Session::seal`].
-    pub fn seal(&self, header: &mut Header, body: &mut [u8], len: usize) {
+    /// Seals packets; see [`Session::seal`].
+    pub fn seal(&self, packets: &mut [Sealing<'_>]) {
         debug_assert!(self.secured(), "nothing is sent on a connection before it is secured");
         if let Some(session) = self.session() {
-            session.seal(header, body, len);
+            session.seal(packets);
         }
     }
 

@@ -1,7 +1,8 @@
 //! What a session key does to DATA packets: the checksum of each, and its body by level.
 
 use super::fcrypt::{BLOCK, Fcrypt};
-use super::{DesKey, Level, code};
+use super::{DesKey, LANES, Level, code};
+use crate::security::Sealing;
 use crate::wire::{Cid, Header};
 
 /// A connection's packets are sealed and opened with this, whichever side sent them.
@@ -43,23 +44,43 @@ impl Session {
         ((sealed >> 16) as u16).max(1)
     }
 
-    /// Seals a body in place and sets the header's checksum. `body`: [`Level::sealed_len`] of `len` bytes, with the `len` bytes of
-    /// payload behind room for the security header.
-    pub fn seal(&self, header: &mut Header, body: &mut [u8], len: usize) {
+    /// Seals packets in place and sets their headers' checksums; encrypts [`LANES`] at a time.
+    pub fn seal(&self, packets: &mut [Sealing<'_>]) {
+        for packet in &mut *packets {
+            self.frame(packet);
+        }
+        match self.level {
+            Level::Clear => {}
+            Level::Auth => {
+                packets.iter_mut().for_each(|packet| self.cipher.pcbc_encrypt(0, &mut packet.body[..BLOCK]));
+            }
+            Level::Encrypt => packets.chunks_mut(LANES).for_each(|packets| self.encrypt(packets)),
+        }
+    }
+
+    /// What is in a body before it is encrypted.
+    fn frame(&self, Sealing { header, body, len }: &mut Sealing<'_>) {
         header.checksum = self.checksum(header);
         let overhead = self.level.header_len();
         if overhead == 0 {
             return;
         }
-        debug_assert_eq!(body.len(), self.level.sealed_len(len));
+        debug_assert_eq!(body.len(), self.level.sealed_len(*len));
         body[..overhead].fill(0);
         // Padding: the buffer may have held another call's bytes.
-        body[overhead + len..].fill(0);
-        body[..4].copy_from_slice(&(check(header) << 16 | len as u32).to_be_bytes());
-        match self.level {
-            Level::Clear => {}
-            Level::Auth => self.cipher.pcbc_encrypt(0, &mut body[..BLOCK]),
-            Level::Encrypt => self.cipher.pcbc_encrypt(self.key.as_iv(), body),
+        body[overhead + *len..].fill(0);
+        body[..4].copy_from_slice(&(check(header) << 16 | *len as u32).to_be_bytes());
+    }
+
+    fn encrypt(&self, packets: &mut [Sealing<'_>]) {
+        let (cipher, iv) = (&self.cipher, self.key.as_iv());
+        match packets {
+            [a, b, c, d] => {
+                cipher.pcbc_encrypt_each(iv, [&mut *a.body, &mut *b.body, &mut *c.body, &mut *d.body])
+            }
+            [a, b, c] => cipher.pcbc_encrypt_each(iv, [&mut *a.body, &mut *b.body, &mut *c.body]),
+            [a, b] => cipher.pcbc_encrypt_each(iv, [&mut *a.body, &mut *b.body]),
+            alone => alone.iter_mut().for_each(|packet| cipher.pcbc_encrypt(iv, packet.body)),
         }
     }
 
