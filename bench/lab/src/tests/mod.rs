@@ -47,7 +47,7 @@ pub const ALL: &[Step] = &[
     Step::new("rcu/allocations", 16, rcu::tests::allocations)
         .about("ten seconds of datagrams, and of calls that start and end, allocate and free nothing"),
     Step::new("rcu/instructions", 20, rcu::instructions::instructions).about(
-        "no locked instruction and one barrier a burst at most are executed between rx_burst and the wake-ups",
+        "no locked instruction and one barrier a burst at most are executed between rx_burst and the wake-ups; calls and packets have not grown",
     ),
     Step::new("rcu/churn", 25, rcu::churn::churn).about(
         "AddressSanitizer: 1,000,000 binds, closes, accepts and aborts under full traffic; no early free, no lost wake-up",

@@ -76,6 +76,16 @@ pub fn count(
     Ok((counts.values().map(|count| count.times).sum(), told))
 }
 
+/// How many instructions a program executes from its start to its end, in all its threads.
+pub fn total(cx: &Cx<'_>, name: &str, command: &Cmd) -> Result<u64> {
+    let profile = cx.dir.join(format!("{name}.callgrind"));
+    let out = format!("--callgrind-out-file={}", profile.display());
+    command.clone().under(["valgrind", "--quiet", "--tool=callgrind", &out].map(String::from)).ok(cx)?;
+    let text = fs::read_to_string(&profile).context(|| format!("read {}", profile.display()))?;
+    let summary = text.lines().find_map(|line| line.strip_prefix("summary: ")?.trim().parse().ok());
+    summary.ok_or_else(|| Fault::Check(format!("{}: it has no summary", profile.display())))
+}
+
 fn profile(
     cx: &Cx<'_>,
     name: &str,

@@ -2,6 +2,7 @@
 
 pub mod callgrind;
 pub mod churn;
+mod core_costs;
 pub mod instructions;
 pub mod rows;
 pub mod tests;
