@@ -43,7 +43,8 @@ pub struct EndpointConfig {
     pub receive_reserve: usize,
     /// Packets that each call may hold for sending even when `send_buffers_max` is used up.
     pub send_reserve: usize,
-    /// Packets of a call that wait to be sent or acknowledged.
+    /// Packets of a call that wait to be sent or acknowledged. A writer is told of room when a quarter of them is free: what is left
+    /// by then should fill the window.
     pub send_packets_max: usize,
     /// Buffers that all calls together may hold for sending.
     pub send_buffers_max: usize,
@@ -109,7 +110,7 @@ impl Default for EndpointConfig {
             unread_buffers_max: 8_192,
             receive_reserve: 2,
             send_reserve: 2,
-            send_packets_max: 288,
+            send_packets_max: 384,
             send_buffers_max: 8_192,
             transmit_window: 255,
             congestion: CongestionAlgorithm::Cubic,

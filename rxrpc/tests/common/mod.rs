@@ -42,7 +42,8 @@ pub struct Bottleneck {
 }
 
 impl Bottleneck {
-    fn nanos(&self, bytes: u64) -> u64 {
+    /// What so many bytes take to pass.
+    pub fn nanos(&self, bytes: u64) -> u64 {
         bytes * 1_000_000_000 / self.bytes_per_second
     }
 

@@ -80,7 +80,7 @@ fn read(text: &str) -> Result<Simulation> {
                     simulation.flows.push(Flow { control, rtt_ms, loss_percent, megabytes_per_second });
                 }
             }
-            [rtt_ms, _, _, _, _, fairness] => {
+            [rtt_ms, _, _, _, fairness, _] => {
                 simulation.shares.push(Share { control, rtt_ms: rtt_ms as u64, fairness });
             }
             _ => return Err(Fault::Check(format!("the simulation's table has a line {line:?}"))),
