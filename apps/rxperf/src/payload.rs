@@ -25,9 +25,12 @@ impl Pattern {
         let skip = (position % 8) as usize;
         let (first, rest) = out.split_at_mut(out.len().min((8 - skip) % 8));
         first.copy_from_slice(&self.word(position / 8)[skip..][..first.len()]);
-        for (index, chunk) in ((position.div_ceil(8))..).zip(rest.chunks_mut(8)) {
-            chunk.copy_from_slice(&self.word(index)[..chunk.len()]);
+        let (words, last) = rest.as_chunks_mut::<8>();
+        let begins = position.div_ceil(8);
+        for (index, word) in (begins..).zip(&mut *words) {
+            *word = self.word(index);
         }
+        last.copy_from_slice(&self.word(begins + words.len() as u64)[..last.len()]);
     }
 
     /// Compares `bytes` with the pattern from `position` on: the index of the first byte that differs, if one does.
