@@ -17,19 +17,11 @@ const PARTS: [(&str, &str); 4] = [
 /// Runs the program once more and prints what its CPU did. `rate`: how often a second it does what it is there for.
 pub fn print(cx: &Cx<'_>, program: &Cmd, cpu: usize, rate: f64) -> Result {
     let data = cx.dir.join("perf.data");
-    let record = Cmd::new("perf").args([
-        "record",
-        "-q",
-        "-e",
-        "cpu-clock",
-        "-F",
-        "1999",
-        "-C",
-        &cpu.to_string(),
-        "-o",
-    ]);
+    // Of all CPUs: the program may be mapped on another one than it is measured on, and without its mappings it has no names.
+    let record = Cmd::new("perf").args(["record", "-q", "-a", "-e", "cpu-clock", "-F", "1999", "-o"]);
     record.arg(&data).arg("--").args(program.words()).ok(cx)?;
-    let report = Cmd::new("perf").args(["report", "-q", "--stdio", "--no-children", "--sort", "sym", "-i"]);
+    let report = Cmd::new("perf").args(["report", "-q", "--stdio", "--no-children", "--sort", "sym", "-C"]);
+    let report = report.arg(cpu.to_string()).arg("-i");
     let functions = functions(&report.arg(&data).ok(cx)?.stdout)?;
     println!(
         "  where CPU {cpu} spends the {:.0} ns of each call (samples of perf; inlined code counts where it is inlined):",
