@@ -148,9 +148,11 @@ fn one_captures_at_a_time_and_an_end_is_an_end() {
     drop(first);
     let no_port = viewer.capture(CaptureConfig { port: Some(1), ..ALL });
     assert_eq!(no_port.err(), Some(CaptureError::NoPort { port: 1, ports: 1 }));
-    let last = viewer.capture(ALL).unwrap();
+    let mut last = viewer.capture(ALL).unwrap();
     assert!(!last.is_over());
     end([engine]);
+    // What a late announcement of the address left there comes first.
+    while last.next_frame().is_some() {}
     assert!(last.is_over());
     drop(last);
     assert_eq!(viewer.capture(ALL).err(), Some(CaptureError::Stopped));
