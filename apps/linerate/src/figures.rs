@@ -50,6 +50,8 @@ pub struct QueueFigures {
     pub tx_bytes: u64,
     /// Frames that were due and that the device did not take: never sent, so not lost either.
     pub unsent: u64,
+    /// Frames that were due and that the core came too late to make, or had no buffers for: its own fault, not the device's.
+    pub behind: u64,
     /// Received bursts by size; index 0 counts polls that found nothing.
     pub rx_bursts: [u64; BURST + 1],
     /// Sent bursts by size; index 0 counts bursts of which the device took nothing.
@@ -71,7 +73,9 @@ pub struct MarkedFigures {
     pub duplicates: u64,
     /// Arrived after a later one.
     pub reordered: u64,
-    /// Arrived with a wrong checksum.
+    /// Arrived so long after later ones that nobody can say any more whether for the first time: not in `received`, so in `missing`.
+    pub late: u64,
+    /// Arrived with a wrong checksum. Not in `missing`.
     pub corrupted: u64,
     /// Arrived without our mark.
     pub foreign: u64,
