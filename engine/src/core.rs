@@ -72,6 +72,7 @@ impl<H: Handler> Core<H> {
         let (guard, retirer) = reader.split();
         let mut cx = Cx { now, pool, state, sockets, guard, retirer };
         cx.look_at_reserve();
+        let sent = cx.state.counters.sent.get();
         let mut busy = inbox.run(&mut cx, handler);
         for port in 0..cx.state.ports.len() {
             busy |= Self::receive(&mut cx, handler, port, burst);
@@ -79,7 +80,7 @@ impl<H: Handler> Core<H> {
         Self::expire(&mut cx, handler);
         handler.transmit(&mut cx);
         cx.settle(handler);
-        busy |= cx.flush();
+        busy |= cx.flush() || cx.state.counters.sent.get() != sent;
         cx.wake_touched();
         cx.ring_bells();
         inbox.refill_credits(&mut cx);
