@@ -9,6 +9,8 @@ use crate::step::Cx;
 pub struct Rounds {
     /// Rounds; each gives one figure of every arm.
     pub count: usize,
+    /// What the orders are drawn from, and whatever else is random of a bench.
+    pub seed: u64,
     random: fastrand::Rng,
 }
 
@@ -34,7 +36,7 @@ pub struct Orders(Vec<Vec<&'static str>>);
 impl Rounds {
     /// So many rounds, in orders that the seed determines.
     pub fn new(count: usize, seed: u64) -> Rounds {
-        Rounds { count, random: fastrand::Rng::with_seed(seed) }
+        Rounds { count, seed, random: fastrand::Rng::with_seed(seed) }
     }
 
     /// Measures every arm in every round. For each arm, in the order given, its figures round by round.
