@@ -1,11 +1,13 @@
-//! The Rust arms of `cargo lab bench rcu` and `rx`. Each run measures one thing one way, and prints a JSON object of figures.
+//! The Rust arms of `cargo lab bench rcu`, `rx` and `cost-curve`. Each run measures one thing one way, and prints a JSON object of figures.
 //!
 //! The lab builds it, gives it its CPUs and draws the order of the runs; by hand it is good for looking at one figure. The arms in C
 //! are in `bench/arms`. Deliberately absent: comparisons, bars, and anything that decides what a figure means.
 
 mod calls;
+mod cost;
 mod dispatch;
 mod grace;
+mod guard;
 mod hold;
 mod lookup;
 mod measure;
@@ -90,6 +92,36 @@ enum What {
         /// Where
         cpu: usize,
     },
+    /// Rx calls a second and memory, with so many connections, calls in flight, bytes, cores
+    CostCalls(cost::calls::Load),
+    /// UDP echoes a second and memory, through so many sockets
+    CostSockets {
+        /// Sockets
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
+        sockets: u32,
+        /// The server's CPU
+        server: usize,
+        /// The client's CPU
+        client: usize,
+        /// For so long it is measured
+        #[arg(long, default_value_t = 1.0)]
+        seconds: f64,
+    },
+    /// ns of a load that waits for the one before it, anywhere in so much memory
+    Chase {
+        /// So much
+        #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(128..=1 << 37))]
+        bytes: usize,
+        /// Where
+        cpu: usize,
+    },
+    /// Does one hot thing so often, to have its instructions counted
+    Guard {
+        /// Which
+        what: guard::What,
+        /// About so often
+        count: usize,
+    },
     /// Serves rxperf over the kernel's UDP until SIGINT or SIGTERM
     UdpServe {
         /// An address of this machine's
@@ -119,6 +151,12 @@ fn main() {
         What::Lookup { pairs, cpu } => serde_json::to_string(&lookup::lookup(pairs, cpu)),
         What::Serve { server, client } => serde_json::to_string(&rx::serve::serve(server, client)),
         What::Idle { connections, cpu } => serde_json::to_string(&rx::idle::idle(connections, cpu)),
+        What::CostCalls(load) => serde_json::to_string(&cost::calls::calls(&load)),
+        What::CostSockets { sockets, server, client, seconds } => {
+            serde_json::to_string(&cost::sockets::sockets(sockets, server, client, seconds))
+        }
+        What::Chase { bytes, cpu } => serde_json::to_string(&cost::chase::chase(bytes, cpu)),
+        What::Guard { what, count } => serde_json::to_string(&guard::guard(what, count)),
         What::UdpServe { listen } => serde_json::to_string(&rx::udp::serve(listen)),
         What::UdpCall { server, seconds, in_flight, reply_bytes } => {
             serde_json::to_string(&rx::udp::call(server, seconds, in_flight, reply_bytes))

@@ -7,10 +7,12 @@
 pub mod arms;
 mod busy;
 mod compare;
+mod cost_curve;
 mod drivers;
 mod machine;
 mod memory;
 mod plot;
+mod profile;
 mod rcu;
 mod report;
 mod rounds;
@@ -18,6 +20,7 @@ mod rpc;
 mod rx;
 mod stats;
 mod testpmd;
+mod vs_kernel;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -39,7 +42,26 @@ pub struct Bench {
     /// What it compares.
     pub about: &'static str,
     minutes: u64,
-    run: fn(&Cx<'_>, &mut Rounds) -> Result<Vec<Comparison>>,
+    run: Run,
+}
+
+/// How a bench measures.
+enum Run {
+    /// Ours beside an anchor, line by line.
+    Compare(fn(&Cx<'_>, &mut Rounds) -> Result<Vec<Comparison>>),
+    /// More than lines of a table can say.
+    Tell(fn(&Cx<'_>, &mut Rounds) -> Result<Found>),
+}
+
+/// What a bench found out.
+#[derive(Default)]
+pub struct Found {
+    /// Lines of the table.
+    pub comparisons: Vec<Comparison>,
+    /// What is missed besides the bars of those lines, in words.
+    pub missed: Vec<String>,
+    /// Its own report: names of files and what is in them.
+    pub files: Vec<(&'static str, String)>,
 }
 
 impl Bench {
@@ -55,73 +77,91 @@ pub const ALL: &[Bench] = &[
         name: "buffer-cycle",
         about: "alloc, write 64 B, ring, read, free on one core; against DPDK's rte_ring and rte_mempool in C",
         minutes: 20,
-        run: memory::buffer_cycle,
+        run: Run::Compare(memory::buffer_cycle),
     },
     Bench {
         name: "drivers/memory",
         about: "forwarding over memory with addresses swapped; against dpdk-testpmd macswap on net_ring",
         minutes: 20,
-        run: memory::forward,
+        run: Run::Compare(memory::forward),
     },
     Bench {
         name: "drivers/af_xdp",
         about: "AF_XDP on veth: forwarding, one way, round trips; against testpmd net_af_xdp, a bare C loop, kernel UDP",
         minutes: 20,
-        run: drivers::af_xdp,
+        run: Run::Compare(drivers::af_xdp),
     },
     Bench {
         name: "drivers/dpdk",
         about: "forwarding on DPDK's net_null and net_ring through dpdk:, and on our null:; against dpdk-testpmd on the same devices",
         minutes: 20,
-        run: drivers::dpdk,
+        run: Run::Compare(drivers::dpdk),
     },
     Bench {
         name: "drivers/memif",
         about: "forwarding through memif between two processes; against dpdk-testpmd macswap on net_memif, before the same peer",
         minutes: 20,
-        run: drivers::memif,
+        run: Run::Compare(drivers::memif),
     },
     Bench {
         name: "rcu",
         about: "reads, grace periods, dispatch to sockets, lookups; against liburcu, DPDK, crossbeam, locks and counts",
         minutes: 20,
-        run: rcu::rcu,
+        run: Run::Compare(rcu::rcu),
     },
     Bench {
         name: "rx/veth",
         about: "Rx calls, bulk, and bulk under rxkad over veth, on af_xdp:, af_packet: and UDP sockets; against OpenAFS's Rx library",
         minutes: 20,
-        run: rx::veth,
+        run: Run::Compare(rx::veth),
     },
     Bench {
         name: "rx/memory",
         about: "Rx calls on one serving core over memory:, and where its time goes; against the goal",
         minutes: 10,
-        run: rx::memory,
+        run: Run::Compare(rx::memory),
     },
     Bench {
         name: "rx/path",
         about: "one bulk call at 10 and 50 ms with and without loss; against the protocol's limit, RFC 9438, OpenAFS's Rx and the simulation",
         minutes: 60,
-        run: rx::path,
+        run: Run::Compare(rx::path),
     },
     Bench {
         name: "rx/shared",
         about: "two bulk calls through one bottleneck; against a fair share",
         minutes: 20,
-        run: rx::shared,
+        run: Run::Compare(rx::shared),
     },
     Bench {
         name: "rx/idle",
         about: "a million idle Rx connections: memory, and calls of active ones; against calls without them",
         minutes: 20,
-        run: rx::idle,
+        run: Run::Compare(rx::idle),
     },
     Bench {
         name: "rxperf",
         about: "Rx calls over veth, directly and through the gateway; against OpenAFS's Rx library",
         minutes: 30,
-        run: rpc::rxperf,
+        run: Run::Compare(rpc::rxperf),
+    },
+    Bench {
+        name: "vs-kernel",
+        about: "UDP echo and Rx calls on our ports and on the kernel's sockets at their best: rates, round trips, bulk, latency against load, CPU",
+        minutes: 60,
+        run: Run::Tell(vs_kernel::vs_kernel),
+    },
+    Bench {
+        name: "vs-kernel/openafs",
+        about: "vos and pts against OpenAFS's database servers, through the gateway; against the same without it",
+        minutes: 20,
+        run: Run::Compare(vs_kernel::openafs),
+    },
+    Bench {
+        name: "cost-curve",
+        about: "calls/s and memory against sockets, connections, calls in flight, payload and cores, over memory:",
+        minutes: 30,
+        run: Run::Tell(cost_curve::cost_curve),
     },
 ];
 
@@ -147,6 +187,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 
+    /// Put the reports of `vs-kernel` and `cost-curve` into this folder; beside the JSON file if not given
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+
     /// Exit 1 and name each bar that is missed
     #[arg(long)]
     check: bool,
@@ -163,12 +207,17 @@ pub fn run(host: &Host, args: &Args) -> Result<ExitCode> {
         seed,
         pairs: args.pairs,
         comparisons: Vec::new(),
+        other_missed: Vec::new(),
         failed: Vec::new(),
     };
     for bench in benches {
         println!("{}: {}", bench.name, bench.about);
         match measure(host, bench, &mut rounds) {
-            Ok(comparisons) => report.comparisons.extend(comparisons.into_iter().map(Line::from)),
+            Ok(found) => {
+                report.comparisons.extend(found.comparisons.into_iter().map(Line::from));
+                report.other_missed.extend(found.missed);
+                args.keep_files(host, &found.files)?;
+            }
             Err(Fault::Interrupted) => return Err(Fault::Interrupted),
             Err(fault) => report.failed.push((bench.name.into(), fault.to_string())),
         }
@@ -184,14 +233,34 @@ pub fn run(host: &Host, args: &Args) -> Result<ExitCode> {
     Ok(verdict(&report, args.check))
 }
 
-fn measure(host: &Host, bench: &Bench, rounds: &mut Rounds) -> Result<Vec<Comparison>> {
+fn measure(host: &Host, bench: &Bench, rounds: &mut Rounds) -> Result<Found> {
     let cx = Cx::new(host, &format!("bench-{}", bench.name), Duration::from_secs(60 * bench.minutes))?;
-    let comparisons = (bench.run)(&cx, rounds);
-    if let Err(fault) = &comparisons {
+    let found = match bench.run {
+        Run::Compare(run) => run(&cx, rounds).map(|comparisons| Found { comparisons, ..Found::default() }),
+        Run::Tell(run) => run(&cx, rounds),
+    };
+    if let Err(fault) = &found {
         cx.log.line(format!("FAILED: {fault}"));
         println!("  log: {}", cx.log.path().display());
     }
-    comparisons
+    found
+}
+
+impl Args {
+    /// Writes a bench's own report where it was asked for, and where nobody asked beside the logs.
+    fn keep_files(&self, host: &Host, files: &[(&'static str, String)]) -> Result {
+        let beside = || self.json.as_ref().map(|path| path.parent().unwrap_or(Path::new("")).to_path_buf());
+        let dir = self.report.clone().or_else(beside).unwrap_or_else(|| host.work.join("reports"));
+        if !files.is_empty() {
+            std::fs::create_dir_all(&dir).context(|| format!("create {}", dir.display()))?;
+        }
+        for (name, text) in files {
+            let path = dir.join(name);
+            std::fs::write(&path, text).context(|| format!("write {}", path.display()))?;
+            println!("  wrote {}", path.display());
+        }
+        Ok(())
+    }
 }
 
 fn select<'b>(all: &'b [Bench], names: &[String]) -> Result<Vec<&'b Bench>> {

@@ -19,6 +19,8 @@ pub struct Report {
     pub pairs: usize,
     /// The lines of the table.
     pub comparisons: Vec<Line>,
+    /// What was missed besides bars of those lines, in words.
+    pub other_missed: Vec<String>,
     /// Benches that ended without figures, and why.
     pub failed: Vec<(String, String)>,
 }
@@ -62,7 +64,7 @@ impl Report {
     pub fn missed(&self) -> Vec<String> {
         let missed = self.comparisons.iter().filter(|line| line.verdict == Verdict::Missed).map(Line::words);
         let failed = self.failed.iter().map(|(name, why)| format!("{name}: no figures: {why}"));
-        missed.chain(failed).collect()
+        missed.chain(self.other_missed.iter().cloned()).chain(failed).collect()
     }
 
     /// Whether the run ends with an error: a missed bar is one only where bars are checked, a bench without figures always.
@@ -151,7 +153,14 @@ mod tests {
 
     fn report(comparisons: Vec<Comparison>) -> Report {
         let comparisons = comparisons.into_iter().map(Line::from).collect();
-        Report { machine: Machine::describe(), seed: 7, pairs: 3, comparisons, failed: Vec::new() }
+        Report {
+            machine: Machine::describe(),
+            seed: 7,
+            pairs: 3,
+            comparisons,
+            other_missed: Vec::new(),
+            failed: Vec::new(),
+        }
     }
 
     #[test]
@@ -183,6 +192,14 @@ mod tests {
         let mut broken = with(1.0);
         broken.failed.push(("other".into(), "it broke".into()));
         assert!(broken.fails(false));
+    }
+
+    #[test]
+    fn what_else_is_missed_fails_a_check_alone() {
+        let mut report = report(vec![]);
+        report.other_missed.push("vs-kernel: io_uring has no figures".into());
+        assert_eq!(report.missed(), ["vs-kernel: io_uring has no figures"]);
+        assert_eq!([report.fails(true), report.fails(false)], [true, false]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use rxrpc::{
 };
 use serde::Serialize;
 
+use crate::cost::resident;
 use crate::measure::{median, pin_to};
 
 const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 7001);
@@ -72,13 +73,6 @@ pub fn idle(idle: usize, cpu: usize) -> Beside {
     let calls_per_second = median((0..BATCHES).map(|_| net.call_for(BATCH)));
     let bytes_each = if idle > 0 { grown as f64 / idle as f64 } else { 0.0 };
     Beside { connections: idle + AT_ONCE, calls_per_second, bytes_each }
-}
-
-/// Resident memory in bytes.
-fn resident() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
-    let pages = statm.split(' ').nth(1).and_then(|word| word.parse::<usize>().ok());
-    pages.expect("its second word is a number") * rustix::param::page_size()
 }
 
 struct Side {

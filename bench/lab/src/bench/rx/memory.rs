@@ -1,8 +1,9 @@
 //! Calls on one serving core over `memory:`, and where that core's time goes.
 
-use super::{Head, constant, profile};
+use super::{Head, constant};
 use crate::bench::arms::{self, cpus, number};
 use crate::bench::compare::{Bar, Comparison, Side};
+use crate::bench::profile;
 use crate::bench::rounds::{Arm, Rounds};
 use crate::fault::{Result, ensure};
 use crate::proc::Cmd;

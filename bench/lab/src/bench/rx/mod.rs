@@ -7,7 +7,6 @@ mod idle;
 mod memory;
 mod path;
 mod peers;
-mod profile;
 mod shared;
 mod simulation;
 mod veth;

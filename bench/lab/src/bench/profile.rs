@@ -16,13 +16,7 @@ const PARTS: [(&str, &str); 4] = [
 
 /// Runs the program once more and prints what its CPU did. `rate`: how often a second it does what it is there for.
 pub fn print(cx: &Cx<'_>, program: &Cmd, cpu: usize, rate: f64) -> Result {
-    let data = cx.dir.join("perf.data");
-    // Of all CPUs: the program may be mapped on another one than it is measured on, and without its mappings it has no names.
-    let record = Cmd::new("perf").args(["record", "-q", "-a", "-e", "cpu-clock", "-F", "1999", "-o"]);
-    record.arg(&data).arg("--").args(program.words()).ok(cx)?;
-    let report = Cmd::new("perf").args(["report", "-q", "--stdio", "--no-children", "--sort", "sym", "-C"]);
-    let report = report.arg(cpu.to_string()).arg("-i");
-    let functions = functions(&report.arg(&data).ok(cx)?.stdout)?;
+    let functions = sample(cx, program, &[cpu])?;
     println!(
         "  where CPU {cpu} spends the {:.0} ns of each call (samples of perf; inlined code counts where it is inlined):",
         1e9 / rate
@@ -34,6 +28,18 @@ pub fn print(cx: &Cx<'_>, program: &Cmd, cpu: usize, rate: f64) -> Result {
         println!("      {percent:5.1} %  {name}");
     }
     Ok(())
+}
+
+/// What these CPUs do while the command runs: each function's share of the samples in per cent.
+pub fn sample(cx: &Cx<'_>, command: &Cmd, cpus: &[usize]) -> Result<Vec<(f64, String)>> {
+    let data = cx.dir.join("perf.data");
+    let cpus: Vec<String> = cpus.iter().map(usize::to_string).collect();
+    // Of all CPUs: the program may be mapped on another one than it is measured on, and without its mappings it has no names.
+    let words = ["record", "-q", "-a", "-e", "cpu-clock", "-F", "1999", "-o"];
+    Cmd::new("perf").args(words).arg(&data).arg("--").args(command.words()).ok(cx)?;
+    let report = Cmd::new("perf").args(["report", "-q", "--stdio", "--no-children", "--sort", "sym", "-C"]);
+    let report = report.arg(cpus.join(",")).arg("-i");
+    functions(&report.arg(&data).ok(cx)?.stdout)
 }
 
 /// The report's lines: `    12.34%  [.] name`.
