@@ -9,6 +9,7 @@ mod doctor;
 mod drivers;
 mod fuzz;
 mod intel;
+mod linerate;
 mod openafs;
 mod ping;
 mod rcu;
@@ -64,6 +65,14 @@ pub const ALL: &[Step] = &[
         .about("rxline doctor works where everything is read-only, and the commands it names mend what it complains about"),
     Step::new("ping", 4, ping::ping)
         .about("ping and ping -6 are answered, 1000 of 1000, whole and in fragments, on veth (AF_PACKET, AF_XDP) and tap"),
+    Step::new("linerate/memory", 8, linerate::memory)
+        .about("rxline linerate over memory: every frame comes back, a wire's losses are told to the frame, exit codes"),
+    Step::new("linerate/rate", 8, linerate::rates)
+        .about("100,000 frames a second for ten seconds are held within 0.5 %"),
+    Step::new("linerate/af_packet", 8, linerate::af_packet).about(
+        "every mode on veth: forwarders, counters, pings of the kernel, frames as tshark sees them, a capture replayed",
+    ),
+    Step::new("linerate/af_xdp", 8, linerate::af_xdp).about("the same on veth through AF_XDP"),
     Step::new("openafs/peers", 3, openafs::peers)
         .about("without us: two copies of one cell answer the whole script alike, and tshark finds nothing"),
     Step::new("openafs/af_packet", 4, openafs::af_packet).about(
