@@ -16,7 +16,7 @@ use crate::forward::Rewrite;
 use crate::rate::Rate;
 use crate::replay::{Capture, ReplayError};
 use crate::run::{Load, Run, RunConfig, RunError};
-use crate::summary::{PortSummary, Summary, scaled};
+use crate::summary::{PortSummary, Summary};
 use crate::template::{Sizes, Template};
 use crate::values::{Addresses, Ports};
 
@@ -256,7 +256,7 @@ struct IcmpArgs {
 /// Send marked frames and tell what became of them: lost, duplicated, reordered, corrupted, and how long each took
 ///
 /// Each frame carries a sequence number, the time of its burst and a checksum. With one port the device under test sends frames back where they came
-/// from; with two it passes them from one to the other. Latency is from the time stamp of a frame's burst to the time of the burst in which
+/// from; with two it passes them from one to the other. Measure latencies with --idle spin: a core that sleeps adds its own waking. Latency is from the time stamp of a frame's burst to the time of the burst in which
 /// it arrives, both on this machine's clock.
 #[derive(ClapArgs, Debug)]
 struct GenerateArgs {
@@ -437,12 +437,9 @@ fn line(now: &Snapshot, before: &Snapshot) -> String {
     }
     let marked = &now.marked;
     if marked.sent > 0 {
-        line += &format!(
-            "  {} under way or lost, {} corrupted, p99 {}s",
-            marked.missing,
-            marked.corrupted,
-            scaled(now.latency.value_at_quantile(0.99) as f64 / 1000.0) + "u"
-        );
+        let p99 = now.latency.value_at_quantile(0.99) as f64 / 1000.0;
+        let (missing, corrupted) = (marked.missing, marked.corrupted);
+        line += &format!("  {missing} under way or lost, {corrupted} corrupted, p99 {p99:.1} us");
     }
     line
 }

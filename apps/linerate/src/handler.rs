@@ -117,7 +117,7 @@ pub struct Traffic {
     burst: Burst,
     /// When the last turn ended, by the time stamp counter.
     turned: u64,
-    /// It was about to sleep since: the time stamp counter tells nothing about work then.
+    /// It was about to sleep since: then the next turn is timed from its first frames on.
     dozed: Cell<bool>,
 }
 
@@ -139,6 +139,13 @@ impl Traffic {
         }
     }
 
+    /// Begins to time a turn, if the end of the last one is no beginning.
+    fn begin_cycles(&mut self) {
+        if self.dozed.replace(false) {
+            self.turned = Clock::ticks();
+        }
+    }
+
     /// Shares out the cycles of a turn that did something among its ports, by frames.
     fn count_cycles(&mut self) {
         let ticks = Clock::ticks();
@@ -147,12 +154,9 @@ impl Traffic {
         if moved == 0 {
             return;
         }
-        let counts = !self.dozed.replace(false);
         for lane in &mut self.lanes {
             let frames = lane.counters.frames();
-            if counts {
-                lane.counters.busy_cycles.add(cycles * (frames - lane.passed) / moved);
-            }
+            lane.counters.busy_cycles.add(cycles * (frames - lane.passed) / moved);
             lane.passed = frames;
         }
     }
@@ -184,6 +188,7 @@ impl Handler for Traffic {
     const RAW: bool = true;
 
     fn raw(&mut self, cx: &mut Cx<'_>, port: usize, burst: &mut Burst) {
+        self.begin_cycles();
         let lane = &mut self.lanes[port];
         lane.counters.received(burst.len(), bytes(burst));
         lane.found = true;
@@ -218,6 +223,7 @@ impl Handler for Traffic {
     }
 
     fn transmit(&mut self, cx: &mut Cx<'_>) {
+        self.begin_cycles();
         for (port, lane) in self.lanes.iter_mut().enumerate() {
             if !std::mem::take(&mut lane.found) {
                 lane.counters.received_nothing();

@@ -18,8 +18,8 @@ use crate::replay::{Capture, Player};
 use crate::template::{FCS, Frames, Template, TemplateError};
 use crate::traffic::{Receiver, Sender};
 
-/// Streams that a mark can tell apart: one for each queue that sends.
-const STREAMS_MAX: usize = 256;
+/// Streams at once, one for each queue that sends: each queue that receives has a window for each.
+const STREAMS_MAX: usize = 64;
 /// How long before traffic begins, so that all cores have heard of it.
 const LEAD: Duration = Duration::from_millis(2);
 

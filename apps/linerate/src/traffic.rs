@@ -116,7 +116,9 @@ impl Sender {
     /// Adds the frames that are due to `burst`, as far as it has room; all with the time stamp `now`.
     #[inline]
     pub fn fill(&mut self, now: Instant, pool: &mut Pool, burst: &mut Burst) {
-        self.bucket.refill(now.min(self.end));
+        // What is due at the very end is not due before it.
+        let before_end = Instant::from_nanos(self.end.as_nanos().saturating_sub(1));
+        self.bucket.refill(now.min(before_end));
         let last_time = now >= self.end;
         while self.left > 0 && !burst.is_full() {
             let size = self.frames.next_size();

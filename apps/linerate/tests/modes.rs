@@ -149,7 +149,7 @@ fn what_the_device_does_not_take_is_unsent_and_nothing_leaks() {
     let (mut a, b) = (End::open("memory:full-a"), End::open("memory:full-b"));
     a.send(&frames(&Template::default(), 300));
     let deadline = Instant::now() + PATIENCE;
-    while sum(&run, 0, |q| q.rx_frames) < 300 && Instant::now() < deadline {
+    while sum(&run, 1, |q| q.tx_frames + q.unsent) < 300 && Instant::now() < deadline {
         std::thread::yield_now();
     }
     let (sent, unsent) = (sum(&run, 1, |q| q.tx_frames), sum(&run, 1, |q| q.unsent));

@@ -61,7 +61,7 @@ const HAVE: &str = "have() { for nic in $nics; do
     done; }";
 
 /// From the kernel's driver to VFIO, with `rxline bind`.
-fn bind(guest: &mut Guest<'_>) -> Result {
+pub(super) fn bind(guest: &mut Guest<'_>) -> Result {
     let nics = format!("{} {}", pci(0), pci(1));
     guest
         .sh(&format!(
@@ -75,7 +75,7 @@ fn bind(guest: &mut Guest<'_>) -> Result {
 }
 
 /// And back, with `rxline unbind`.
-fn unbind(guest: &mut Guest<'_>) -> Result {
+pub(super) fn unbind(guest: &mut Guest<'_>) -> Result {
     let nics = format!("{} {}", pci(0), pci(1));
     guest
         .sh(&format!(

@@ -5,11 +5,13 @@ mod control;
 mod dpdk;
 mod forward;
 mod gateway;
+mod linerate;
 mod native;
 mod suite;
 
 pub use control::control;
 pub use dpdk::dpdk;
 pub use gateway::gateway;
+pub use linerate::linerate;
 pub use native::{e1000e, igb};
 pub use suite::suite;
