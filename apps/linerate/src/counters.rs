@@ -59,6 +59,8 @@ pub struct QueueCounters {
     rx_bursts: Bursts,
     tx_bursts: Bursts,
     pub(crate) busy_cycles: Counter,
+    /// Inputs that were set.
+    pub(crate) inputs: Counter,
     /// Sources of frames that have come to their end.
     pub(crate) ended: Counter,
 }

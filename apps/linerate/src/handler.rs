@@ -79,15 +79,10 @@ impl Source {
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "few are ever sent")]
 pub enum Command {
-    /// What becomes of what a port receives, and what it sends, from now on.
-    Lane {
-        /// The port.
-        port: usize,
-        /// What becomes of what it receives.
-        input: Input,
-        /// What it sends.
-        source: Option<Source>,
-    },
+    /// What becomes of what a port receives from now on. What it sent by itself ends.
+    Input(usize, Input),
+    /// What a port sends by itself from now on.
+    Source(usize, Source),
     /// Send nothing more of one's own.
     Stop,
 }
@@ -213,10 +208,16 @@ impl Handler for Traffic {
 
     fn command(&mut self, _: &mut Cx<'_>, command: Command) {
         match command {
-            Command::Lane { port, input, source } => {
+            Command::Input(port, input) => {
                 let lane = &mut self.lanes[port];
                 lane.end_source();
-                (lane.input, lane.source) = (input, source);
+                lane.input = input;
+                lane.counters.inputs.add(1);
+            }
+            Command::Source(port, source) => {
+                let lane = &mut self.lanes[port];
+                lane.end_source();
+                lane.source = Some(source);
             }
             Command::Stop => self.lanes.iter_mut().for_each(Lane::end_source),
         }

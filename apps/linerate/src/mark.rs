@@ -12,8 +12,8 @@
 //! of each other, so a frame of which one bit is wrong is known for ours, and for damaged, wherever that bit is: in the mark, or elsewhere
 //! by the checksums of IP and UDP, which the receiver looks through. Addresses and ports that were swapped on the way, or a lower TTL, are no damage.
 //!
-//! Deliberately absent: what a frame's number means, which is [`Tracker`](crate::track::Tracker)'s. Not covered in IPv6, because no checksum of the
-//! protocol covers it: traffic class, flow label and hop limit.
+//! Deliberately absent: what a frame's number means, which is [`Tracker`](crate::track::Tracker)'s. Not covered: VLAN tags, and in IPv6 traffic class, flow
+//! label and hop limit. Nothing but the FCS covers these, and devices change them.
 
 use std::time::Duration;
 

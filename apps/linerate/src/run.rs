@@ -20,8 +20,10 @@ use crate::traffic::{Receiver, Sender};
 
 /// Streams at once, one for each queue that sends: each queue that receives has a window for each.
 const STREAMS_MAX: usize = 64;
-/// How long before traffic begins, so that all cores have heard of it.
+/// How long before traffic begins, so that all ports begin together.
 const LEAD: Duration = Duration::from_millis(2);
+/// How long a core may take to hear a command: a loaded machine may starve its thread.
+const HEARD: Duration = Duration::from_secs(5);
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -179,21 +181,25 @@ impl Run {
         self.engine.commands(core).send(command).map_err(|_| RunError::CoreGone { core })
     }
 
-    fn tell_lane(
-        &self,
-        core: usize,
-        port: usize,
-        input: Input,
-        source: Option<Source>,
-    ) -> Result<(), RunError> {
-        self.begun.fetch_add(source.is_some().into(), Relaxed);
-        self.tell(core, Command::Lane { port, input, source })
+    fn tell_source(&self, core: usize, port: usize, source: Source) -> Result<(), RunError> {
+        self.begun.fetch_add(1, Relaxed);
+        self.tell(core, Command::Source(port, source))
     }
 
-    fn all_lanes(&self, mut input: impl FnMut(usize) -> Input) -> Result<(), RunError> {
+    /// Says on every core what becomes of what each port receives, and waits until all of them know: only then may anything be sent that is
+    /// to be seen.
+    fn set_inputs(&self, mut input: impl FnMut(usize, usize) -> Input) -> Result<(), RunError> {
+        let heard = |core: usize| self.queues.iter().map(|queues| queues[core].inputs.get()).sum::<u64>();
+        let before: Vec<u64> = (0..self.cores()).map(heard).collect();
         for core in 0..self.cores() {
             for port in 0..self.ports.len() {
-                self.tell_lane(core, port, input(port), None)?;
+                self.tell(core, Command::Input(port, input(core, port)))?;
+            }
+        }
+        for (core, before) in before.into_iter().enumerate() {
+            let all = before + self.ports.len() as u64;
+            if !wait(HEARD, || heard(core) >= all) {
+                return Err(RunError::CoreGone { core });
             }
         }
         Ok(())
@@ -201,7 +207,7 @@ impl Run {
 
     /// Forwards what comes to the port at the other end.
     pub fn forward(&self, rewrite: Rewrite) -> Result<(), RunError> {
-        self.all_lanes(|port| {
+        self.set_inputs(|_, port| {
             let to = self.other_end(port);
             Input::Forward { to, out: self.ports[to].mac, rewrite }
         })
@@ -209,7 +215,7 @@ impl Run {
 
     /// Answers for these addresses on every port.
     pub fn answer(&self, addresses: &[IpAddr]) -> Result<(), RunError> {
-        self.all_lanes(|port| Input::Answer(Answerer::new(self.ports[port].mac, addresses)))
+        self.set_inputs(|_, port| Input::Answer(Answerer::new(self.ports[port].mac, addresses)))
     }
 
     fn speed(&self, port: usize) -> Option<u64> {
@@ -257,21 +263,31 @@ impl Run {
             return Err(RunError::TooManyStreams { queues: cores * ports });
         }
         load.template.check()?;
+        let templates: Vec<Template> = (0..ports).map(|port| self.template(load, port)).collect();
+        let mut rates = Vec::new();
+        for port in 0..ports {
+            self.check_size(port, load.template.sizes.ends().1, load.template.vlans.len())?;
+            rates.push(load.rate.share(cores, self.speed(port), &self.ports[port].url)?);
+        }
         // By stream: port by port, and of each core by core.
         let first: Vec<u64> = (0..cores * ports).map(|_| self.random.u64(..1 << 39)).collect();
         let counters: Vec<Arc<MarkCounters>> = (0..cores).map(|_| Arc::default()).collect();
+        self.set_inputs(|core, port| match judged {
+            true => {
+                Input::Judge(Receiver::new(templates[port].mark_offset(), &first, counters[core].clone()))
+            }
+            false => Input::Drop,
+        })?;
+        let sent_before = self.sent();
+        self.marked = judged.then_some(Marked { counters, sent_before });
         let start = Clock::now() + LEAD;
-        let mut lanes = Vec::new();
-        for port in 0..ports {
-            let sends = !load.one_way || port.is_multiple_of(2);
-            self.check_size(port, load.template.sizes.ends().1, load.template.vlans.len())?;
-            let template = self.template(load, port);
-            let rate = load.rate.share(cores, self.speed(port), &self.ports[port].url)?;
-            for (core, counters) in counters.iter().enumerate() {
+        for port in (0..ports).filter(|port| !load.one_way || port.is_multiple_of(2)) {
+            for core in 0..cores {
                 let stream = port * cores + core;
-                let frames = Frames::new(&template, self.random.u64(..), core as u64)?;
-                let counters_of = self.queues[port][core].clone();
-                let mut sender = Sender::new(frames, rate, stream as u8, first[stream], counters_of, start);
+                let frames = Frames::new(&templates[port], self.random.u64(..), core as u64)?;
+                let counters = self.queues[port][core].clone();
+                let mut sender =
+                    Sender::new(frames, rates[port], stream as u8, first[stream], counters, start);
                 if let Some(duration) = load.duration {
                     sender = sender.until(start + duration);
                 }
@@ -280,32 +296,24 @@ impl Run {
                     let (each, more) = (frames / cores as u64, frames % cores as u64);
                     sender = sender.limit(each + u64::from((core as u64) < more));
                 }
-                let input = if judged {
-                    Input::Judge(Receiver::new(template.mark_offset(), &first, counters.clone()))
-                } else {
-                    Input::Drop
-                };
-                lanes.push((core, port, input, sends.then_some(Source::Frames(sender))));
+                self.tell_source(core, port, Source::Frames(sender))?;
             }
         }
-        let sent_before = self.sent();
-        self.marked = judged.then_some(Marked { counters, sent_before });
-        lanes
-            .into_iter()
-            .try_for_each(|(core, port, input, source)| self.tell_lane(core, port, input, source))
+        Ok(())
     }
 
     /// Sends a capture from every port, that many times over, at `rate` or as it was recorded; drops what comes.
     pub fn replay(&self, capture: &Arc<Capture>, rate: Option<Rate>, rounds: u64) -> Result<(), RunError> {
-        let start = Clock::now() + LEAD;
         for port in 0..self.ports.len() {
             // A device takes frames with two tags.
             self.check_size(port, capture.longest(), 2)?;
         }
+        self.set_inputs(|_, _| Input::Drop)?;
+        let start = Clock::now() + LEAD;
         for port in 0..self.ports.len() {
             let rate = rate.map(|rate| rate.share(1, self.speed(port), &self.ports[port].url)).transpose()?;
             let player = Player::new(capture.clone(), rate, rounds, self.queues[port][0].clone(), start);
-            self.tell_lane(0, port, Input::Drop, Some(Source::File(player)))?;
+            self.tell_source(0, port, Source::File(player))?;
         }
         Ok(())
     }

@@ -59,6 +59,8 @@ pub struct Sender {
     next: u64,
     /// Frames that may still be sent.
     left: u64,
+    /// Nothing is sent before.
+    start: Instant,
     /// What is due then or later is not sent.
     end: Instant,
     ended: bool,
@@ -68,7 +70,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Sends `frames` at `rate` from `now` on, without end. `stream` is what the receiver knows it by, `first` the first frame's number; best
+    /// Sends `frames` at `rate` from `start` on, without end. `stream` is what the receiver knows it by, `first` the first frame's number; best
     /// a random one below 2^39, so that frames of one run are not taken for another's.
     ///
     /// # Panics
@@ -79,11 +81,11 @@ impl Sender {
         stream: u8,
         first: u64,
         counters: Arc<QueueCounters>,
-        now: Instant,
+        start: Instant,
     ) -> Sender {
-        let bucket = Bucket::new(rate, CATCH_UP, now);
+        let bucket = Bucket::new(rate, CATCH_UP, start);
         let (left, end, ended) = (u64::MAX, Instant::FAR_FUTURE, false);
-        Sender { frames, bucket, stream, next: first, left, end, ended, refused: false, counters }
+        Sender { frames, bucket, stream, next: first, left, start, end, ended, refused: false, counters }
     }
 
     /// Ends after so many more frames.
@@ -110,12 +112,15 @@ impl Sender {
 
     /// When its next frame is due.
     pub fn next_due(&self) -> Option<Instant> {
-        (!self.is_over()).then(|| self.bucket.next_due(self.frames.next_size()).min(self.end))
+        (!self.is_over()).then(|| self.bucket.next_due(self.frames.next_size()).max(self.start).min(self.end))
     }
 
     /// Adds the frames that are due to `burst`, as far as it has room; all with the time stamp `now`.
     #[inline]
     pub fn fill(&mut self, now: Instant, pool: &mut Pool, burst: &mut Burst) {
+        if now < self.start {
+            return;
+        }
         // What is due at the very end is not due before it.
         let before_end = Instant::from_nanos(self.end.as_nanos().saturating_sub(1));
         self.bucket.refill(now.min(before_end));

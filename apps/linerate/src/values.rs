@@ -188,7 +188,6 @@ impl FromStr for Addresses {
     type Err = ValuesError;
 
     fn from_str(text: &str) -> Result<Addresses, ValuesError> {
-        let values = Values::read(text, "an IP address, a range or a network", network)?;
         // A colon is what IPv6 addresses have and IPv4 ones have not.
         let list = text.strip_prefix("random:").unwrap_or(text);
         let mut versions = list.split([',', '-']).map(|item| item.contains(':'));
@@ -196,6 +195,7 @@ impl FromStr for Addresses {
         if versions.any(|other| other != v6) {
             return Err(ValuesError::BothVersions { text: text.into() });
         }
+        let values = Values::read(text, "an IP address, a range or a network", network)?;
         Ok(Addresses { values, v6 })
     }
 }
