@@ -15,8 +15,6 @@ mod read;
 mod rx;
 mod source;
 
-use std::net::SocketAddr;
-
 use clap::{Parser, Subcommand};
 
 /// One figure of one arm.
@@ -122,23 +120,6 @@ enum What {
         /// About so often
         count: usize,
     },
-    /// Serves rxperf over the kernel's UDP until SIGINT or SIGTERM
-    UdpServe {
-        /// An address of this machine's
-        listen: SocketAddr,
-    },
-    /// rxperf calls a second over the kernel's UDP
-    UdpCall {
-        /// The server
-        server: SocketAddr,
-        /// For how long
-        seconds: u64,
-        /// Calls at once
-        #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=256))]
-        in_flight: usize,
-        /// Bytes of each reply
-        reply_bytes: u32,
-    },
 }
 
 fn main() {
@@ -157,10 +138,6 @@ fn main() {
         }
         What::Chase { bytes, cpu } => serde_json::to_string(&cost::chase::chase(bytes, cpu)),
         What::Guard { what, count } => serde_json::to_string(&guard::guard(what, count)),
-        What::UdpServe { listen } => serde_json::to_string(&rx::udp::serve(listen)),
-        What::UdpCall { server, seconds, in_flight, reply_bytes } => {
-            serde_json::to_string(&rx::udp::call(server, seconds, in_flight, reply_bytes))
-        }
     };
     println!("{}", figures.expect("finite numbers"));
 }

@@ -1,12 +1,17 @@
-//! The command line.
+//! The command line, and how a run ends: one JSON object on stdout, why not on stderr, an exit code.
 
 use std::net::Ipv4Addr;
+use std::process::ExitCode;
 
 use clap::builder::RangedU64ValueParser as Count;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cli::Exit;
 use serde::Serialize;
 
 use crate::arm::Arm;
+use crate::figures::{Loaded, Served};
+use crate::stop::Stop;
+use crate::{Trouble, meter, run};
 
 /// One side of one way to do UDP echo or Rx calls: on kernel sockets, or on our ports.
 ///
@@ -20,10 +25,9 @@ use crate::arm::Arm;
 /// servers the same load; for round trips give both ends the same way.
 #[derive(Parser)]
 #[command(name = "vs_kernel", version, after_help = AFTER_HELP)]
-pub struct Cli {
-    /// Which side.
+struct Cli {
     #[command(subcommand)]
-    pub what: What,
+    what: What,
 }
 
 const AFTER_HELP: &str = "\
@@ -31,7 +35,7 @@ Ways (ARM):
   blocking     kernel: one recvfrom and one sendto a datagram
   mmsg         kernel: epoll, then recvmmsg and sendmmsg
   busy-poll    kernel: the same with SO_BUSY_POLL and SO_PREFER_BUSY_POLL (CAP_NET_ADMIN; on veth: ethtool -K IF gro on)
-  gso          kernel: the same with UDP_SEGMENT and UDP_GRO
+  gso          kernel: the same with UDP_SEGMENT and UDP_GRO (on veth: leave its offloads on, and no XDP at its peer)
   uring        kernel: io_uring, multishot receive into provided buffers, sends in batches
   reuseport    kernel: mmsg on a socket and thread for each of --cpus, by SO_REUSEPORT; load it with --flows 8 or more
   DRIVER:...   ours: memory:NAME (pair only), memif:PATH, af_packet:IF, af_xdp:IF, dpdk:DEVARGS (built with --features dpdk)
@@ -42,9 +46,8 @@ Exit codes:
   2  wrong arguments
   3  the machine lacks something (interface, permission, kernel feature); the message says what and the mend";
 
-/// Which side of what.
 #[derive(Subcommand)]
-pub enum What {
+enum What {
     /// Serve until SIGINT or SIGTERM; says `ready` on stderr once it answers
     Serve(ServeArgs),
     /// Load a server and say what came of it
@@ -73,6 +76,15 @@ pub enum Wait {
     Sleep,
     /// Polls on
     Spin,
+}
+
+impl Wait {
+    const fn name(self) -> &'static str {
+        match self {
+            Wait::Sleep => "sleeping",
+            Wait::Spin => "spinning",
+        }
+    }
 }
 
 /// `serve`.
@@ -180,7 +192,7 @@ pub struct ShapeArgs {
     #[arg(long, value_parser = Count::<u32>::new().range(..=16_000_000))]
     pub reply_bytes: Option<u32>,
     /// For so long it is measured
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 2.0, allow_negative_numbers = true)]
     pub seconds: f64,
     /// For so long the load runs before that, and does not count
     #[arg(long, default_value_t = 0.5)]
@@ -194,6 +206,69 @@ pub struct ShapeArgs {
     /// Decides times and payloads of requests; drawn, and told, if not given
     #[arg(long)]
     pub seed: Option<u64>,
+}
+
+/// Runs what the command line asks for.
+pub fn main() -> ExitCode {
+    meter::executed();
+    let said = match Cli::parse().what {
+        What::Serve(args) => serve(&args),
+        What::Load(args) => load(&args),
+        What::Pair(args) => pair(&args),
+        What::Arms => Ok((json(&run::arms()), Exit::Ok)),
+    };
+    match said {
+        Ok((figures, exit)) => {
+            cli::say(format_args!("{figures}\n"));
+            exit.into()
+        }
+        Err(trouble) => {
+            eprintln!("vs_kernel: {trouble}");
+            trouble.into()
+        }
+    }
+}
+
+fn serve(args: &ServeArgs) -> Result<(String, Exit), Trouble> {
+    let ready = || {
+        eprintln!(
+            "vs_kernel: ready: {} {} at {}, UDP port {}",
+            args.arm,
+            args.wait.name(),
+            args.address,
+            args.udp_port
+        )
+    };
+    let served = run::serve(args, &Stop::on_signals()?, ready)?;
+    Ok((json(&served), verdict_of_server(&served)))
+}
+
+fn load(args: &LoadArgs) -> Result<(String, Exit), Trouble> {
+    let loaded = run::load(args, &Stop::on_signals()?)?;
+    Ok((json(&loaded), verdict(&loaded)))
+}
+
+fn pair(args: &PairArgs) -> Result<(String, Exit), Trouble> {
+    let paired = run::pair(args, &Stop::on_signals()?)?;
+    let (load, server) = (verdict(&paired.load), verdict_of_server(&paired.server));
+    Ok((json(&paired), if load == Exit::Ok { server } else { load }))
+}
+
+/// Whether every reply was what it should be, and there was one.
+fn verdict(loaded: &Loaded) -> Exit {
+    if let Some(error) = &loaded.first_error {
+        eprintln!("vs_kernel: {} errors, the first: {error}", loaded.errors);
+    }
+    if loaded.errors == 0 && loaded.calls > 0 { Exit::Ok } else { Exit::Failed }
+}
+
+fn verdict_of_server(served: &Served) -> Exit {
+    served.leaks.iter().for_each(|leak| eprintln!("vs_kernel: {leak}"));
+    if served.leaks.is_empty() { Exit::Ok } else { Exit::Failed }
+}
+
+fn json(figures: &impl Serialize) -> String {
+    serde_json::to_string(figures).expect("finite numbers")
 }
 
 #[cfg(test)]

@@ -115,6 +115,8 @@ pub struct Served {
     pub cpus: Vec<usize>,
     /// Datagrams sent back, or calls that ended well.
     pub served: u64,
+    /// Thereof each thread's, in the order of `cpus`; of engines empty.
+    pub served_by_thread: Vec<u64>,
     /// Calls that did not end well, datagrams that could not be sent back.
     pub failed: u64,
     /// From the first request to the last one, in steps of 10 ms.

@@ -24,5 +24,17 @@
 
 pub mod arm;
 pub mod cli;
+mod engines;
 pub mod figures;
 pub mod generator;
+mod loading;
+mod meter;
+pub mod run;
+mod rx;
+mod serving;
+pub mod stop;
+mod trouble;
+mod udp;
+mod wire;
+
+pub use trouble::Trouble;

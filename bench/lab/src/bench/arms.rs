@@ -36,6 +36,12 @@ pub fn micro(cx: &Cx<'_>) -> Result<PathBuf> {
     Ok(cx.host.target().join("release/micro"))
 }
 
+/// UDP echo and Rx calls on kernel sockets and on ports, one side of one way a run: the program of bench/vs_kernel.
+pub fn vs_kernel(cx: &Cx<'_>) -> Result<PathBuf> {
+    cargo(cx).args(["build", "--release", "--locked", "--package", "vs_kernel"]).run_to_log(cx)?;
+    Ok(cx.host.target().join("release/vs_kernel"))
+}
+
 /// The anchor of the buffer cycle, on DPDK's ring and pool.
 pub fn buffer_cycle(cx: &Cx<'_>) -> Result<PathBuf> {
     with_package(cx, "buffer_cycle", "libdpdk")

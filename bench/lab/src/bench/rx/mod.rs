@@ -1,6 +1,7 @@
 //! Rx beside OpenAFS's Rx, beside what the protocol and RFC 9438 allow, and beside itself with a million idle connections.
 //!
-//! Ours is always the product: `rxline rxperf`, or its protocol core driven by `micro` (bench/micro). OpenAFS's side is
+//! Ours is always the product: `rxline rxperf`, or its protocol core driven by `micro` (bench/micro) or, on kernel
+//! sockets, by `vs_kernel` (bench/vs_kernel). OpenAFS's side is
 //! bench/arms/afs_rxperf.c. Deliberately absent: figures from before; what the simulation says is computed anew.
 
 mod idle;

@@ -18,7 +18,7 @@ use crate::step::Cx;
 pub struct Programs {
     rxline: PathBuf,
     afs: PathBuf,
-    micro: PathBuf,
+    vs_kernel: PathBuf,
     key_file: PathBuf,
 }
 
@@ -64,8 +64,8 @@ impl Programs {
         let key = [0x80, 0xb6, 0xa7, 0xcd, 0x7a, 0x9d, 0xad, 0xb6];
         std::fs::write(&key_file, [&[0, 0, 0, 1, 0, 0, 0, 4][..], &key].concat())
             .context(|| format!("write {}", key_file.display()))?;
-        let (rxline, afs, micro) = (build_rxline(cx)?, arms::afs_rxperf(cx)?, arms::micro(cx)?);
-        Ok(Programs { rxline, afs, micro, key_file })
+        let (rxline, afs, vs_kernel) = (build_rxline(cx)?, arms::afs_rxperf(cx)?, arms::vs_kernel(cx)?);
+        Ok(Programs { rxline, afs, vs_kernel, key_file })
     }
 
     fn key_file(&self) -> &Path {
@@ -88,10 +88,11 @@ impl Programs {
                 let server = Cmd::new(&self.rxline).args(words).args(port(driver, at)).args(tune);
                 self.secured(server, class)
             }
-            Peer::Udp => pinned(
-                Cmd::new(&self.micro).args(["udp-serve", &format!("{}:{}", at.kernel, RXPERF.0)]),
-                at.cpu,
-            ),
+            Peer::Udp => {
+                let [address, cpu] = [at.kernel.to_string(), at.cpu.to_string()];
+                let words = ["serve", "rx", "mmsg", "--wait", "spin", "--address", &address, "--cpus", &cpu];
+                Cmd::new(&self.vs_kernel).args(words)
+            }
             Peer::OpenAfs(window) => {
                 pinned(self.openafs_secured(self.openafs(window).arg("server"), class), at.cpu)
             }
@@ -135,11 +136,11 @@ impl Programs {
                 self.secured(client, class)
             }
             Peer::Udp => {
-                let server = format!("{}:{}", to.kernel, RXPERF.0);
-                pinned(
-                    Cmd::new(&self.micro).args(["udp-call", &server, &seconds, &in_flight, &reply]),
-                    from.cpu,
-                )
+                let [server, cpu] = [to.kernel.to_string(), from.cpu.to_string()];
+                let words =
+                    ["--mode", "closed", "--warm-up-seconds", "0", "--cpu", &cpu, "--seconds", &seconds];
+                let client = Cmd::new(&self.vs_kernel).args(["load", "rx", "mmsg", &server]).args(words);
+                client.args(["--in-flight", &in_flight, "--reply-bytes", &reply])
             }
             Peer::OpenAfs(window) => {
                 let client = self.openafs(window).args(["client", &to.kernel.to_string()]);
