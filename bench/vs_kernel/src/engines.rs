@@ -9,7 +9,7 @@ use rxperf::ServiceRun;
 use crate::Trouble;
 use crate::cli::{ServeArgs, Wait, Workload};
 use crate::figures::Dropped;
-use crate::serving::Server;
+use crate::serving::{Server, usable};
 use crate::wire;
 
 /// Buffers of each core.
@@ -17,6 +17,7 @@ const BUFFERS: usize = 16_384;
 
 /// Starts what serves on a port. It answers when this returns.
 pub fn start(url: &str, args: &ServeArgs) -> Result<Box<dyn Server>, Trouble> {
+    args.cpus.iter().try_for_each(|&cpu| usable(cpu))?;
     let (local, prefix) = wire::address(&args.address, args.udp_port)?;
     let idle = match args.wait {
         Wait::Sleep => Idle::DEFAULT,

@@ -186,7 +186,7 @@ impl Threads {
 /// Serves to the end; how many datagrams the kernel dropped because the socket was full.
 fn serve(workload: Workload, mut wire: Box<dyn Wire>, counts: &Counts) -> Result<u64, Trouble> {
     match workload {
-        Workload::Udp => udp::echo(&mut *wire, counts).map(|()| wire.dropped()),
+        Workload::Udp => udp::echo(&mut *wire, counts).map(|()| wire.end().dropped()),
         Workload::Rx => rx::serve(wire, counts),
     }
 }
@@ -219,10 +219,19 @@ impl Server for Threads {
 
 /// Keeps the calling thread on a CPU.
 pub fn pin(cpu: usize) -> Result<(), Trouble> {
-    if core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
+    usable(cpu)?;
+    core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
+    Ok(())
+}
+
+/// Whether this thread may use a CPU.
+pub fn usable(cpu: usize) -> Result<(), Trouble> {
+    let usable = core_affinity::get_core_ids().unwrap_or_default();
+    if usable.iter().any(|usable| usable.id == cpu) {
         return Ok(());
     }
-    Err(Trouble::Machine(format!("this process may not use CPU {cpu}: taskset -p shows which it may")))
+    let usable: Vec<String> = usable.iter().map(|usable| usable.id.to_string()).collect();
+    Err(Trouble::Machine(format!("this process may not use CPU {cpu}, only {}: taskset", usable.join(","))))
 }
 
 #[cfg(test)]

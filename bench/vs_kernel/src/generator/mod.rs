@@ -112,6 +112,8 @@ struct Slot {
     generation: u32,
     busy: bool,
     due: Instant,
+    /// Later than `due` where it had to wait for a place.
+    made: Instant,
     /// Of the last 64 requests here, the last one in the lowest bit: whether it was answered.
     answered: u64,
 }
@@ -209,7 +211,7 @@ impl Generator {
         self.awaited += usize::from(self.measured(due));
         let slot = &mut self.slots[place as usize];
         slot.generation = slot.generation.wrapping_add(1).max(1);
-        (slot.busy, slot.due) = (true, due);
+        (slot.busy, slot.due, slot.made) = (true, due, now);
         Some(Ticket(u64::from(slot.generation) << 32 | u64::from(place)))
     }
 
@@ -300,8 +302,8 @@ impl Generator {
         let patience = if connecting { patience.min(ASK_AGAIN) } else { patience };
         for _ in 0..LOOKED_AT.min(self.slots.len()) {
             self.looked = (self.looked + 1) % self.slots.len();
-            let Slot { generation, busy, due, .. } = self.slots[self.looked];
-            if !busy || now - due <= patience {
+            let Slot { generation, busy, due, made, .. } = self.slots[self.looked];
+            if !busy || now - made <= patience {
                 continue;
             }
             self.end(Ticket(u64::from(generation) << 32 | self.looked as u64), false);

@@ -40,7 +40,7 @@ struct Rx {
 
 impl Rx {
     /// An endpoint at the wire's address, for so many calls at once.
-    fn on(wire: Box<dyn Wire>, calls: usize) -> Rx {
+    fn on(mut wire: Box<dyn Wire>, calls: usize) -> Rx {
         let config = EndpointConfig::for_pool(BUFFERS);
         let config = EndpointConfig {
             jumbo_send_max: 1,
@@ -49,7 +49,7 @@ impl Rx {
             ..config
         };
         let mut endpoint = Endpoint::new(config, fastrand::u64(..));
-        let local = endpoint.add_local(wire.local_addr()).expect("an endpoint without addresses");
+        let local = endpoint.add_local(wire.end().local_addr()).expect("an endpoint without addresses");
         Rx { endpoint, local, wire, came: Batch::new(), out: Batch::new() }
     }
 
@@ -62,7 +62,7 @@ impl Rx {
         let now = Clock::now();
         for (from, packet) in self.came.drain(..) {
             // Refused packets are counted by the endpoint; peers send them again.
-            let _ = self.endpoint.input(now, self.wire.pool(), self.local, from, packet);
+            let _ = self.endpoint.input(now, self.wire.end().pool(), self.local, from, packet);
         }
         self.endpoint.expire(now);
         while let Some(event) = self.endpoint.poll_event() {
@@ -76,7 +76,7 @@ impl Rx {
         loop {
             let out = &mut self.out;
             if !out.is_full() && self.endpoint.wants_transmit() {
-                self.endpoint.transmit(now, self.wire.pool(), &mut |_, _, to, packet| {
+                self.endpoint.transmit(now, self.wire.end().pool(), &mut |_, _, to, packet| {
                     out.push((to, packet));
                     !out.is_full()
                 });
@@ -110,7 +110,7 @@ impl Rx {
             let left = left(state);
             let len = peek(state, &mut scratch[..room]);
             let more = (len as u64) < left;
-            let taken = self.endpoint.send(now, self.wire.pool(), call, &scratch[..len], more)?;
+            let taken = self.endpoint.send(now, self.wire.end().pool(), call, &scratch[..len], more)?;
             advance(state, &scratch[..taken]);
             if taken < len {
                 return Ok(false);

@@ -35,7 +35,7 @@ pub fn serve(wire: Box<dyn Wire>, counts: &Counts) -> Result<u64, Trouble> {
             }
         }
     }
-    Ok(rx.wire.dropped())
+    Ok(rx.wire.end().dropped())
 }
 
 struct Server<'a> {

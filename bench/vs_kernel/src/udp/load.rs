@@ -39,7 +39,7 @@ impl UdpLoad {
         while self.lanes.iter().all(|lane| !lane.out.is_full()) {
             let Some(ticket) = generator.next(now) else { break };
             let lane = &mut self.lanes[ticket.slot() % lanes];
-            let request = lane.wire.pool().alloc().and_then(|mut request| {
+            let request = lane.wire.end().pool().alloc().and_then(|mut request| {
                 fill(request.append(self.payload)?, self.seed, ticket.0);
                 Some(request)
             });

@@ -4,11 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pmd::{Instant, Pool};
+use pmd::Instant;
 use rustix::net::{RecvFlags, SendFlags, recvfrom, send, sendto};
 
 use super::socket::{SleepIn, Socket, is_full, is_idle};
-use super::{Batch, Bind, PAYLOAD_MAX, Wire};
+use super::{Batch, Bind, End, PAYLOAD_MAX, Wire};
 use crate::Trouble;
 
 /// See the module's head.
@@ -24,16 +24,8 @@ impl Blocking {
 }
 
 impl Wire for Blocking {
-    fn pool(&mut self) -> &mut Pool {
-        &mut self.socket.pool
-    }
-
-    fn local_addr(&self) -> SocketAddr {
-        self.socket.local
-    }
-
-    fn dropped(&self) -> u64 {
-        self.socket.dropped()
+    fn end(&mut self) -> &mut dyn End {
+        &mut self.socket
     }
 
     fn receive(&mut self, _: Instant, wait: Duration, into: &mut Batch) -> io::Result<()> {

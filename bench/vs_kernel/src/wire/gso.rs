@@ -13,11 +13,11 @@ use nix::cmsg_space;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendmsg, setsockopt, sockopt,
 };
-use pmd::{Instant, Pool};
+use pmd::Instant;
 
 use super::mmsg::{SEGMENTS, from, rustix_errno};
 use super::socket::{SleepIn, Socket, is_full, is_idle};
-use super::{BATCH, Batch, Bind, Wire};
+use super::{BATCH, Batch, Bind, End, Wire};
 use crate::Trouble;
 
 /// Bytes that the kernel puts together at most.
@@ -98,16 +98,8 @@ impl Gso {
 }
 
 impl Wire for Gso {
-    fn pool(&mut self) -> &mut Pool {
-        &mut self.socket.pool
-    }
-
-    fn local_addr(&self) -> SocketAddr {
-        self.socket.local
-    }
-
-    fn dropped(&self) -> u64 {
-        self.socket.dropped()
+    fn end(&mut self) -> &mut dyn End {
+        &mut self.socket
     }
 
     fn receive(&mut self, _: Instant, wait: Duration, into: &mut Batch) -> io::Result<()> {
@@ -176,7 +168,7 @@ fn run(batch: &[(SocketAddr, pmd::Mbuf)]) -> (&[(SocketAddr, pmd::Mbuf)], usize,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pmd::PoolConfig;
+    use pmd::{Pool, PoolConfig};
 
     #[test]
     fn what_goes_together_is_of_one_length_and_to_one_peer() {

@@ -9,12 +9,12 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg};
-use pmd::{Instant, Mbuf, Pool};
+use pmd::{Instant, Mbuf};
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
 
 use super::socket::{SO_BUSY_POLL, SO_PREFER_BUSY_POLL, SleepIn, Socket, is_full, is_idle};
-use super::{BATCH, Batch, Bind, Wire};
+use super::{BATCH, Batch, Bind, End, Wire};
 use crate::Trouble;
 
 /// Segments of a packet of ours: its head and its payload.
@@ -60,16 +60,8 @@ impl Mmsg {
 }
 
 impl Wire for Mmsg {
-    fn pool(&mut self) -> &mut Pool {
-        &mut self.socket.pool
-    }
-
-    fn local_addr(&self) -> SocketAddr {
-        self.socket.local
-    }
-
-    fn dropped(&self) -> u64 {
-        self.socket.dropped()
+    fn end(&mut self) -> &mut dyn End {
+        &mut self.socket
     }
 
     fn receive(&mut self, _: Instant, wait: Duration, into: &mut Batch) -> io::Result<()> {

@@ -38,22 +38,28 @@ pub const PAYLOAD_MAX: usize = 1472;
 /// Datagrams, each with the peer it comes from or goes to.
 pub type Batch = ArrayVec<(SocketAddr, Mbuf), BATCH>;
 
-/// A way to send and receive datagrams, on one thread.
-pub trait Wire {
+/// What every wire has, however it moves datagrams.
+pub trait End {
     /// The buffers of its datagrams.
     fn pool(&mut self) -> &mut Pool;
 
     /// Where it is bound to.
     fn local_addr(&self) -> SocketAddr;
 
+    /// Datagrams that were lost because nobody took them in time.
+    fn dropped(&self) -> u64;
+}
+
+/// A way to send and receive datagrams, on one thread.
+pub trait Wire {
+    /// Its end.
+    fn end(&mut self) -> &mut dyn End;
+
     /// Appends what has come, as far as there is room. When nothing has, and it may sleep, it waits for up to `wait` first.
     fn receive(&mut self, now: Instant, wait: Duration, into: &mut Batch) -> io::Result<()>;
 
     /// Takes from the front what can be sent now. The rest stays.
     fn send(&mut self, now: Instant, batch: &mut Batch) -> io::Result<()>;
-
-    /// Datagrams that were lost because nobody took them in time.
-    fn dropped(&self) -> u64;
 
     /// Sends what has come back to where it came from. How many came, and how many of them could not be sent.
     fn echo(&mut self, now: Instant, wait: Duration) -> io::Result<(u64, u64)> {

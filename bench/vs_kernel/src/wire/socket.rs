@@ -12,7 +12,7 @@ use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{AddressFamily, SocketType, bind, connect, getsockname, socket};
 use rustix::time::Timespec;
 
-use super::Bind;
+use super::{Bind, End};
 use crate::Trouble;
 use crate::arm::{Arm, Kernel};
 use crate::cli::Wait;
@@ -122,18 +122,6 @@ impl Socket {
         mbuf
     }
 
-    /// Datagrams that the kernel dropped because the socket's buffer was full.
-    pub fn dropped(&self) -> u64 {
-        let mut words = [0u32; SK_MEMINFO_VARS];
-        let mut len = size_of_val(&words) as libc::socklen_t;
-        // SAFETY: `words` is as long as `len` says, and both live for the length of the call.
-        let rc = unsafe {
-            let words = words.as_mut_ptr().cast();
-            libc::getsockopt(self.fd.as_raw_fd(), libc::SOL_SOCKET, SO_MEMINFO, words, &raw mut len)
-        };
-        if rc == 0 { words[libc::SK_MEMINFO_DROPS as usize].into() } else { 0 }
-    }
-
     /// Sets an option of the socket level that no crate has: an int.
     pub fn set_option(&self, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
         let len = size_of::<libc::c_int>() as libc::socklen_t;
@@ -142,6 +130,28 @@ impl Socket {
             libc::setsockopt(self.fd.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const value).cast(), len)
         };
         if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+impl End for Socket {
+    fn pool(&mut self) -> &mut Pool {
+        &mut self.pool
+    }
+
+    fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// What the kernel dropped because the socket's buffer was full.
+    fn dropped(&self) -> u64 {
+        let mut words = [0u32; SK_MEMINFO_VARS];
+        let mut len = size_of_val(&words) as libc::socklen_t;
+        // SAFETY: `words` is as long as `len` says, and both live for the length of the call.
+        let rc = unsafe {
+            let words = words.as_mut_ptr().cast();
+            libc::getsockopt(self.fd.as_raw_fd(), libc::SOL_SOCKET, SO_MEMINFO, words, &raw mut len)
+        };
+        if rc == 0 { words[libc::SK_MEMINFO_DROPS as usize].into() } else { 0 }
     }
 }
 

@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use io_uring::types::{Fd, RecvMsgOut, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
-use pmd::{Instant, Mbuf, Pool};
+use pmd::{Instant, Mbuf};
 use rustix::io::Errno;
 
 use self::buffers::{Buffers, GROUP};
 use super::mmsg::SEGMENTS;
 use super::socket::{SleepIn, Socket, is_full, is_idle};
-use super::{Batch, Bind, Wire};
+use super::{Batch, Bind, End, Wire};
 use crate::Trouble;
 
 /// Sends that the kernel may have at once.
@@ -171,16 +171,8 @@ impl Uring {
 }
 
 impl Wire for Uring {
-    fn pool(&mut self) -> &mut Pool {
-        &mut self.socket.pool
-    }
-
-    fn local_addr(&self) -> SocketAddr {
-        self.socket.local
-    }
-
-    fn dropped(&self) -> u64 {
-        self.socket.dropped()
+    fn end(&mut self) -> &mut dyn End {
+        &mut self.socket
     }
 
     fn receive(&mut self, _: Instant, wait: Duration, into: &mut Batch) -> io::Result<()> {

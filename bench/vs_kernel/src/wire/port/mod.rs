@@ -13,11 +13,13 @@ use std::time::{Duration, Instant as Wall};
 use pmd::{BURST, Burst, CoreSlot, Instant, LinkState, MacAddr, OpenOptions, Pool, PoolConfig, Port, Queue};
 
 use self::frame::{Came, Frames};
-use super::{Batch, Bind, Wire};
+use super::{Batch, Bind, End, Wire};
 use crate::Trouble;
 
 /// For so long a link may take to come up.
 const LINK_MAX: Duration = Duration::from_secs(10);
+/// The first source port, unless one was asked for.
+const PORT_FIRST: u16 = 40_000;
 /// So often the peer is asked for its MAC address.
 const ASK: Duration = Duration::from_millis(20);
 
@@ -70,8 +72,10 @@ impl PortWire {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        let local =
-            SocketAddrV4::new(*to.local.ip(), if to.local.port() == 0 { 40_000 } else { to.local.port() });
+        let info = port.info();
+        info.notes.iter().for_each(|note| eprintln!("vs_kernel: {url}: {note}"));
+        let udp_port = if to.local.port() == 0 { PORT_FIRST } else { to.local.port() };
+        let local = SocketAddrV4::new(*to.local.ip(), udp_port);
         Ok(PortWire {
             queue,
             came: Burst::new(),
@@ -107,7 +111,7 @@ impl PortWire {
     }
 }
 
-impl Wire for PortWire {
+impl End for PortWire {
     fn pool(&mut self) -> &mut Pool {
         &mut self.pool
     }
@@ -118,6 +122,12 @@ impl Wire for PortWire {
 
     fn dropped(&self) -> u64 {
         self.port.stats().drops.iter().map(|(_, packets)| packets).sum()
+    }
+}
+
+impl Wire for PortWire {
+    fn end(&mut self) -> &mut dyn End {
+        self
     }
 
     fn receive(&mut self, now: Instant, _: Duration, into: &mut Batch) -> io::Result<()> {
