@@ -8,6 +8,7 @@
 //! | [`traffic`], [`replay`] | senders and receivers of frames, without ports, threads or clock |
 //! | [`forward`], [`answer`] | what is done to frames of others |
 //! | [`handler`], [`run`] | all of it on cores of the engine, and seen from other threads ([`counters`], [`figures`]) |
+//! | [`rfc2544`] | trials, and the searches that choose them |
 //! | [`summary`], [`cli`] | what is said of it |
 //!
 //! A run of one's own, over memory:
@@ -51,9 +52,11 @@ pub mod line_rate;
 pub mod mark;
 pub mod rate;
 pub mod replay;
+pub mod rfc2544;
 pub mod run;
 pub mod summary;
 pub mod template;
 pub mod track;
 pub mod traffic;
+pub mod units;
 pub mod values;
