@@ -9,7 +9,8 @@
 //! | [`forward`], [`answer`] | what is done to frames of others |
 //! | [`handler`], [`run`] | all of it on cores of the engine, and seen from other threads ([`counters`], [`figures`]) |
 //! | [`rfc2544`] | trials, and the searches that choose them |
-//! | [`summary`], [`cli`] | what is said of it |
+//! | [`bottleneck`] | who is in the way of more |
+//! | [`view`], [`summary`], [`cli`] | what is shown and said of it |
 //!
 //! A run of one's own, over memory:
 //!
@@ -42,6 +43,7 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod bottleneck;
 pub mod cli;
 pub mod counters;
 pub mod figures;
@@ -60,3 +62,4 @@ pub mod track;
 pub mod traffic;
 pub mod units;
 pub mod values;
+pub mod view;
