@@ -10,7 +10,7 @@
 //! | [`handler`], [`run`] | all of it on cores of the engine, and seen from other threads ([`counters`], [`figures`]) |
 //! | [`rfc2544`] | trials, and the searches that choose them |
 //! | [`bottleneck`] | who is in the way of more |
-//! | [`view`], [`summary`], [`cli`] | what is shown and said of it |
+//! | [`view`], [`report`], [`summary`], [`cli`] | what is shown, written and said of it |
 //!
 //! A run of one's own, over memory:
 //!
@@ -54,6 +54,7 @@ pub mod line_rate;
 pub mod mark;
 pub mod rate;
 pub mod replay;
+pub mod report;
 pub mod rfc2544;
 pub mod run;
 pub mod summary;
