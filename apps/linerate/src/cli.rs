@@ -8,17 +8,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
-use cli::{Exit, Live};
+use cli::Exit;
 use pmd::MacAddr;
 
-use crate::figures::Snapshot;
 use crate::forward::Rewrite;
 use crate::rate::Rate;
 use crate::replay::{Capture, ReplayError};
+use crate::report::{Place, PlaceError, Report};
+use crate::rfc2544;
 use crate::run::{Load, Run, RunConfig, RunError};
-use crate::summary::{PortSummary, Summary};
+use crate::summary::Summary;
 use crate::template::{Sizes, Template};
 use crate::values::{Addresses, Ports};
+use crate::view::{Rates, Scene, View, Wish};
 
 /// How long to wait for frames that are still under way when all are sent: RFC 2544, section 23.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -59,6 +61,7 @@ enum Command {
     Icmp(IcmpArgs),
     Generate(GenerateArgs),
     Replay(ReplayArgs),
+    Rfc2544(rfc2544::cli::Args),
 }
 
 /// What all modes take.
@@ -87,6 +90,14 @@ pub struct CommonArgs {
     /// The summary as one JSON object, the last line of stdout
     #[arg(long)]
     json: bool,
+
+    /// Write index.html, report.json and CSV files to this directory
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+
+    /// One line, on a terminal too
+    #[arg(long)]
+    plain: bool,
 
     /// What random sizes, addresses and ports are drawn from; another one each time if not given
     #[arg(long, value_name = "N")]
@@ -117,6 +128,13 @@ pub struct FrameArgs {
     #[arg(long, alias = "sizes", value_name = "SIZES", default_value = "64")]
     size: Sizes,
 
+    #[command(flatten)]
+    flow: FlowArgs,
+}
+
+/// What frames look like, sizes apart.
+#[derive(ClapArgs, Debug, Clone)]
+pub struct FlowArgs {
     /// Source addresses: A, A-B, a network, several with commas; random: before them to draw
     ///
     /// Each field goes on by itself with each frame, so ranges of 4 addresses and 3 ports make 12 flows. Odd ports send what goes back, source and
@@ -148,6 +166,13 @@ pub struct FrameArgs {
 impl FrameArgs {
     /// The template, but for the Ethernet addresses, which the ports give.
     pub fn template(&self) -> Template {
+        Template { sizes: self.size.clone(), ..self.flow.template() }
+    }
+}
+
+impl FlowArgs {
+    /// The template, but for sizes, and for the Ethernet addresses, which the ports give.
+    pub fn template(&self) -> Template {
         let default = Template::default();
         Template {
             vlans: self.vlans.clone(),
@@ -155,7 +180,6 @@ impl FrameArgs {
             destination: self.destination.clone().unwrap_or(default.destination),
             source_ports: self.source_port.clone(),
             destination_ports: self.destination_port.clone(),
-            sizes: self.size.clone(),
             ..Template::default()
         }
     }
@@ -189,7 +213,7 @@ impl LoadArgs {
     fn load(&self, duration: Option<Duration>) -> Load {
         Load {
             template: self.frame.template(),
-            peer: self.frame.peer_mac,
+            peer: self.frame.flow.peer_mac,
             rate: self.rate,
             duration,
             frames: self.frames,
@@ -310,6 +334,18 @@ enum Failure {
     Run(#[from] RunError),
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+}
+
+impl Failure {
+    fn exit(&self) -> Exit {
+        match self {
+            Failure::Run(error) if error.is_usage() => Exit::Usage,
+            Failure::Place(PlaceError::Occupied { .. }) => Exit::Usage,
+            _ => Exit::Environment,
+        }
+    }
 }
 
 /// Runs it.
@@ -327,15 +363,9 @@ pub fn run(args: Args) -> ExitCode {
             play("generate", &args.common, Some(args.loss_tolerance), |run| Ok(run.generate(&load)?))
         }
         Command::Replay(args) => replay(&args),
+        Command::Rfc2544(args) => return rfc2544::cli::run(args),
     };
-    done.map_or_else(
-        |error| {
-            let usage = matches!(&error, Failure::Run(error) if error.is_usage());
-            let exit = if usage { Exit::Usage } else { Exit::Environment };
-            exit.because("linerate", error)
-        },
-        ExitCode::from,
-    )
+    done.map_or_else(|error| error.exit().because("linerate", error), ExitCode::from)
 }
 
 fn forward(args: &ForwardArgs) -> Result<Exit, Failure> {
@@ -375,14 +405,17 @@ fn play(
     begin: impl FnOnce(&mut Run) -> Result<(), Failure>,
 ) -> Result<Exit, Failure> {
     let interrupted = interrupted();
+    let place = common.report.as_deref().map(Place::take).transpose()?;
+    let mut report = Report::new(mode, std::env::args());
     let mut run = Run::start(&common.config())?;
     cli::port_notes("linerate", &run.stats());
     begin(&mut run)?;
-    let took = watch(&run, common, &interrupted);
+    let took = watch(&run, common, &interrupted, &mut report);
     if tolerance.is_some() {
         run.wait_arrived(DRAIN);
     }
-    let summary = Summary::new(mode, &run.snapshot(), took, tolerance);
+    let last = run.snapshot();
+    let summary = Summary::new(mode, &last, took, tolerance);
     let leaks = run.shutdown().leaks();
     leaks.iter().for_each(|leak| eprintln!("rxline linerate: {leak}"));
     if common.json {
@@ -390,15 +423,24 @@ fn play(
     } else {
         cli::say(&summary);
     }
+    if let Some(place) = place {
+        report.look(&last);
+        report.finish();
+        let page = place.write(&report)?;
+        // Stdout's last line may be the summary's.
+        eprintln!("rxline linerate: the report is {}", page.display());
+    }
     Ok(if summary.holds() && leaks.is_empty() { Exit::Ok } else { Exit::Failed })
 }
 
-/// Shows figures each second until the time is up, everything is sent, or somebody interrupts; how long that took.
-fn watch(run: &Run, common: &CommonArgs, interrupted: &AtomicBool) -> Duration {
+/// Shows figures each second until the time is up, everything is sent, or somebody has enough of it; how long that took.
+fn watch(run: &Run, common: &CommonArgs, interrupted: &AtomicBool, report: &mut Report) -> Duration {
     let started = Instant::now();
     let sends = run.sends();
-    let mut live = Live::new(false);
+    let mut view = View::new(common.plain || common.json, false);
     let (mut next, mut before) = (started + Duration::from_secs(1), run.snapshot());
+    report.look(&before);
+    let mut wish = Wish::GoOn;
     loop {
         let elapsed = started.elapsed();
         if sends && run.is_over() {
@@ -409,6 +451,7 @@ fn watch(run: &Run, common: &CommonArgs, interrupted: &AtomicBool) -> Duration {
         let patience = if sends { FINISH } else { Duration::ZERO };
         if common.duration.is_some_and(|duration| elapsed >= duration + patience)
             || interrupted.load(Ordering::Relaxed)
+            || wish == Wish::Quit
         {
             run.stop();
             run.wait_over(FINISH);
@@ -417,29 +460,15 @@ fn watch(run: &Run, common: &CommonArgs, interrupted: &AtomicBool) -> Duration {
         if Instant::now() >= next {
             next += Duration::from_secs(1);
             let now = run.snapshot();
-            live.show(&line(&now, &before));
+            report.look(&now);
+            let rates = Rates::between(&before, &now);
             before = now;
+            let left = common.duration.map(|duration| duration.saturating_sub(elapsed));
+            let (mode, rates) = (report.mode.as_str(), Some(&rates));
+            wish = view.show(&Scene { mode, rates, progress: None, elapsed, left });
         }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// The last second, in a line.
-fn line(now: &Snapshot, before: &Snapshot) -> String {
-    let seconds = (now.elapsed - before.elapsed).as_secs_f64();
-    let mut line = format!("{:>4.0} s", now.elapsed.as_secs_f64());
-    for (now, before) in now.ports.iter().zip(&before.ports) {
-        let PortSummary { port, rx, tx, unsent, .. } = PortSummary::new(now, Some(before), seconds);
-        line += &format!("  {port}: rx {rx}, tx {tx}");
-        if unsent > 0 {
-            line += &format!(", {unsent} unsent");
+        if wish == Wish::GoOn {
+            wish = view.wait(Duration::from_millis(5));
         }
     }
-    let marked = &now.marked;
-    if marked.sent > 0 {
-        let p99 = now.latency.value_at_quantile(0.99) as f64 / 1000.0;
-        let (missing, corrupted) = (marked.missing, marked.corrupted);
-        line += &format!("  {missing} under way or lost, {corrupted} corrupted, p99 {p99:.1} us");
-    }
-    line
 }

@@ -40,6 +40,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pmd::{Burst, Instant, Mbuf, Pool};
 
@@ -91,6 +92,12 @@ impl Sender {
     /// Ends after so many more frames.
     pub fn limit(mut self, frames: u64) -> Sender {
         self.left = frames;
+        self
+    }
+
+    /// Makes up for an absence of so long and no longer, instead of [`CATCH_UP`]; from `now` on.
+    pub fn catch_up(mut self, rate: Rate, time: Duration, now: Instant) -> Sender {
+        self.bucket = Bucket::new(rate, time, now);
         self
     }
 
@@ -168,6 +175,9 @@ pub struct Receiver {
     /// By stream.
     trackers: Box<[Tracker]>,
     counters: Arc<MarkCounters>,
+    /// The number of a frame to be told of, and how long it took.
+    tag: Option<u64>,
+    tagged: Option<Duration>,
 }
 
 impl Receiver {
@@ -175,7 +185,18 @@ impl Receiver {
     /// numbers in `first`. Frames of one stream may reach several receivers, as long as those of one flow reach the same.
     pub fn new(mark_offset: usize, first: &[u64], counters: Arc<MarkCounters>) -> Receiver {
         let trackers = first.iter().map(|&first| Tracker::starting_at(first)).collect();
-        Receiver { mark_offset, trackers, counters }
+        Receiver { mark_offset, trackers, counters, tag: None, tagged: None }
+    }
+
+    /// Keeps how long the frame with this number takes: the one that RFC 2544 (26.2) calls tagged.
+    pub fn tag(mut self, number: u64) -> Receiver {
+        self.tag = Some(number);
+        self
+    }
+
+    /// How long it took, if it arrived.
+    pub fn tagged(&self) -> Option<Duration> {
+        self.tagged
     }
 
     /// Judges and drops all frames of a burst that arrived at `now`.
@@ -217,8 +238,12 @@ impl Receiver {
     }
 
     #[inline]
-    fn received(&self, now: Instant, mark: &Mark) {
+    fn received(&mut self, now: Instant, mark: &Mark) {
+        let age = mark.age(now);
         self.counters.received.add(1);
-        self.counters.latency.note(mark.age(now));
+        self.counters.latency.note(age);
+        if self.tag == Some(mark.sequence) {
+            self.tagged = Some(age);
+        }
     }
 }

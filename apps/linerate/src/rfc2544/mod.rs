@@ -19,6 +19,7 @@ use crate::figures::MarkedFigures;
 use crate::line_rate;
 
 mod back_to_back;
+pub mod cli;
 mod latency;
 mod loss;
 #[cfg(test)]
@@ -26,8 +27,10 @@ pub(crate) mod model;
 mod options;
 mod plan;
 pub mod suite;
+pub mod tester;
 pub mod text;
 mod throughput;
+pub mod watch;
 
 pub use back_to_back::BackToBack;
 pub use latency::Latency;

@@ -69,7 +69,7 @@ pub struct QueueRates {
     pub unsent_per_second: f64,
     /// Frames due that the core came too late for.
     pub behind_per_second: f64,
-    /// Time stamp counter ticks for each frame received or sent; `null` if there was none.
+    /// Time stamp counter ticks for each frame received or sent; `null` if there was none, or nobody counts them.
     pub cycles_per_frame: Option<f64>,
     /// Polls by what they found, by [`BURST_CLASSES`].
     pub rx_bursts: [u64; BURST_CLASSES.len()],
@@ -220,7 +220,7 @@ impl Over<'_> {
             tx_line_rate_percent: percent(tx_bits),
             unsent_per_second: rate(|queue| queue.unsent),
             behind_per_second: rate(|queue| queue.behind),
-            cycles_per_frame: (rx + tx > 0).then(|| cycles / (rx + tx) as f64),
+            cycles_per_frame: (rx + tx > 0 && cycles > 0.0).then(|| cycles / (rx + tx) as f64),
             rx_bursts: classes(&self.was.rx_bursts, &self.is.rx_bursts),
             tx_bursts: classes(&self.was.tx_bursts, &self.is.tx_bursts),
         }
