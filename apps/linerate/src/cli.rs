@@ -352,7 +352,7 @@ impl Failure {
 pub fn run(args: Args) -> ExitCode {
     let done = match args.command {
         Command::Forward(args) => forward(&args),
-        Command::Rxonly(args) => play("rxonly", &args.common, None, |_| Ok(())),
+        Command::Rxonly(args) => play("rxonly", &args.common, None, |run| Ok(run.receive()?)),
         Command::Txonly(args) => {
             let load = args.load.load(args.common.duration);
             play("txonly", &args.common, None, |run| Ok(run.send(&load)?))

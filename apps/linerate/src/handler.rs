@@ -15,6 +15,8 @@ use crate::traffic::{Receiver, Sender};
 /// What becomes of the frames that a port receives.
 #[derive(Debug)]
 pub enum Input {
+    /// They are not even counted: nothing was asked for yet.
+    Ignore,
     /// They are counted.
     Drop,
     /// They are judged by their marks.
@@ -117,11 +119,11 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// A core that drops what it receives and sends nothing, with the counters of its queue of each port.
+    /// A core that ignores what it receives and sends nothing, with the counters of its queue of each port.
     pub fn new(counters: &[Arc<QueueCounters>]) -> Traffic {
         let lane = |counters: &Arc<QueueCounters>| Lane {
             counters: counters.clone(),
-            input: Input::Drop,
+            input: Input::Ignore,
             source: None,
             found: false,
             passed: 0,
@@ -185,10 +187,13 @@ impl Handler for Traffic {
     fn raw(&mut self, cx: &mut Cx<'_>, port: usize, burst: &mut Burst) {
         self.begin_cycles();
         let lane = &mut self.lanes[port];
+        if matches!(lane.input, Input::Ignore) {
+            return burst.clear();
+        }
         lane.counters.received(burst.len(), bytes(burst));
         lane.found = true;
         match &mut lane.input {
-            Input::Drop => burst.clear(),
+            Input::Ignore | Input::Drop => burst.clear(),
             Input::Judge(receiver) => receiver.take(cx.now, burst),
             Input::Answer(answerer) => {
                 burst.retain(|frame| answerer.answer(frame));

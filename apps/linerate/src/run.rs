@@ -138,7 +138,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Opens the ports and starts the cores. They drop what comes until told otherwise.
+    /// Opens the ports and starts the cores. They ignore what comes until they are told what to do.
     pub fn start(config: &RunConfig) -> Result<Run, RunError> {
         let cores = config.cpus.len().max(1);
         let counters = || (0..cores).map(|_| Arc::default()).collect();
@@ -203,6 +203,11 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Counts what comes.
+    pub fn receive(&self) -> Result<(), RunError> {
+        self.set_inputs(|_, _| Input::Drop)
     }
 
     /// Forwards what comes to the port at the other end.
@@ -308,7 +313,7 @@ impl Run {
             // A device takes frames with two tags.
             self.check_size(port, capture.longest(), 2)?;
         }
-        self.set_inputs(|_, _| Input::Drop)?;
+        self.receive()?;
         let start = Clock::now() + LEAD;
         for port in 0..self.ports.len() {
             let rate = rate.map(|rate| rate.share(1, self.speed(port), &self.ports[port].url)).transpose()?;

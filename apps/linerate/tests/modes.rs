@@ -161,6 +161,7 @@ fn what_the_device_does_not_take_is_unsent_and_nothing_leaks() {
 #[test]
 fn rxonly_counts_what_comes() {
     let run = Run::start(&config(&["memory:rxonly"])).unwrap();
+    run.receive().unwrap();
     let mut a = End::open("memory:rxonly");
     a.send(&frames(&Template { sizes: "imix".parse().unwrap(), ..Template::default() }, 120));
     let deadline = Instant::now() + PATIENCE;
