@@ -134,7 +134,10 @@ fn bar_chart(area: &Area<'_>, results: &Results, measure: Measure, names_width: 
         let mut end = median;
         if let Some(Interval { low, high }) = interval {
             let style = BLACK.stroke_width(1);
-            chart.draw_series([ErrorBar::new_horizontal(row(at), low, median, high, style, 8)])?;
+            chart.draw_series([PathElement::new([(low, row(at)), (high, row(at))], style)])?;
+            let ends = [low, high]
+                .map(|end| PathElement::new([(end, row(at) - 0.18), (end, row(at) + 0.18)], style));
+            chart.draw_series(ends)?;
             end = high;
         }
         let label = ("sans-serif", 14).into_text_style(area);
@@ -163,12 +166,14 @@ fn curve_chart(
     let (Some(x), Some(y)) = (bounds(all().map(|point| point.0)), bounds(all().map(|point| point.1))) else {
         return Ok(());
     };
+    // Room for the legend on the right.
+    let right = x.1 * 1.3 * (x.1 / x.0).powf(0.6);
     let mut chart = ChartBuilder::on(area)
         .caption(format!("{}: {which} of latency against load", work.title()), ("sans-serif", 17))
         .margin(10)
         .x_label_area_size(44)
         .y_label_area_size(64)
-        .build_cartesian_2d((x.0 * 0.8..x.1 * 1.3).log_scale(), (y.0 * 0.7..y.1 * 1.5).log_scale())?;
+        .build_cartesian_2d((x.0 * 0.8..right).log_scale(), (y.0 * 0.7..y.1 * 1.5).log_scale())?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
