@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::arms::Spec;
 use super::measure::Work;
 use crate::cargo::cargo;
-use crate::fault::{Fault, Result, ensure};
+use crate::fault::{Context, Fault, Result, ensure};
 use crate::proc::Cmd;
 use crate::step::Cx;
 
@@ -75,7 +75,10 @@ impl Program {
     pub fn build(cx: &Cx<'_>) -> Result<Program> {
         let build = ["build", "--release", "--locked", "--package", "vs_kernel", "--features", "dpdk"];
         cargo(cx).args(build).run_to_log(cx)?;
-        Ok(Program(cx.host.target().join("release/vs_kernel")))
+        // Other benches build it without DPDK, in the same place.
+        let (built, kept) = (cx.host.target().join("release/vs_kernel"), cx.dir.join("vs_kernel"));
+        std::fs::copy(&built, &kept).context(|| format!("copy {}", built.display()))?;
+        Ok(Program(kept))
     }
 
     /// The server of an arm.
