@@ -45,12 +45,12 @@ pub fn nanos(value: f64) -> String {
     format!("{value:.digits$} {unit}")
 }
 
-/// A length of time: 2.5 s, 38 s, 12 min 5 s, 3 h 20 min.
+/// A length of time: 120 us, 200 ms, 2.5 s, 38 s, 12 min 5 s, 3 h 20 min.
 pub fn seconds(duration: Duration) -> String {
     let all = duration.as_secs_f64();
     let whole = all.round() as u64;
     match whole {
-        _ if all < 0.01 => nanos(duration.as_nanos() as f64),
+        _ if all < 0.9995 => nanos(duration.as_nanos() as f64),
         _ if all < 9.95 => format!("{all:.1} s"),
         0..=119 => format!("{whole} s"),
         120..=7199 => format!("{} min {} s", whole / 60, whole % 60),
@@ -92,8 +92,8 @@ mod tests {
         assert_eq!(nanos(4_560_000.0), "4.56 ms");
         let text = |s: f64| seconds(Duration::from_secs_f64(s));
         assert_eq!(
-            [0.00012, 2.5, 38.2, 725.0, 12_000.0].map(text),
-            ["120 us", "2.5 s", "38 s", "12 min 5 s", "3 h 20 min"]
+            [0.00012, 0.2, 2.5, 38.2, 725.0, 12_000.0].map(text),
+            ["120 us", "200 ms", "2.5 s", "38 s", "12 min 5 s", "3 h 20 min"]
         );
     }
 

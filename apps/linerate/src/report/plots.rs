@@ -198,14 +198,16 @@ pub(super) fn loss(results: &Results) -> Drawn<Option<String>> {
         Curve::new(format!("{} bytes", size.frame_bytes), points, i, true)
     };
     let curves: Vec<Curve> = results.sizes.iter().enumerate().map(curve).collect();
+    let most = highest(&curves);
+    let digits = if most < 1.0 { 4 } else { 0 };
     let axes = Axes {
         x: 0.0..120.0,
-        y: 0.0..highest(&curves) * 1.1,
+        y: 0.0..most * 1.1,
         x_name: "offered [per cent of line rate]",
         y_name: "lost",
         x_label: &|x| format!("{x:.0}"),
         x_labels: 12,
-        y_label: &|y| format!("{y:.3} %"),
+        y_label: &|y| format!("{y:.digits$} %"),
     };
     draw(&axes, &curves)
 }

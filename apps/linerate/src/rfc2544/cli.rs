@@ -129,7 +129,7 @@ A rate that our ports could not send is said to be the generator's limit, and is
 Examples:
   rxline linerate rfc2544 --tx af_xdp:eth0 --rx af_xdp:eth1 --report result
   rxline linerate rfc2544 --tx igb:0000:01:00.0 --rx igb:0000:01:00.1 --trial 2 --settle 1 --frames 64,1518 --tests throughput
-  rxline linerate rfc2544 --virtual-time --tx sim:rate=1G,delay=1ms,limit=4096@memory:w --rx memory:w --line-rate 10Gbit --frames 64 --trial 0.2
+  rxline linerate rfc2544 --virtual-time --tx sim:rate=100M,delay=1ms,limit=400@memory:w --rx memory:w --line-rate 1Gbit --frames 64,512 --trial 2 --latency-load 95
 
 Exit codes:
   0  done; every throughput was found, and latency trials lost no more than is tolerated

@@ -266,6 +266,8 @@ impl<T: Time> PortTester<T> {
             }
             self.check_stop()?;
             self.send(now, run);
+            // Sending took time, which belongs to the latency of what comes back.
+            let now = self.time.now();
             self.receive(now, run);
             // A device that is full, or a pool that is empty, may have room any time.
             let due = run.sender.next_due().unwrap_or(end);

@@ -42,8 +42,8 @@ pub enum Wish {
 
 /// Where it is shown.
 pub enum View {
-    /// On the whole terminal, until it is dropped.
-    Screen(Box<DefaultTerminal>),
+    /// On the whole terminal, from the first scene until it is dropped: a run that is over before has no screen.
+    Screen(Option<Box<DefaultTerminal>>),
     /// A line for each interval and each step of a search, on stderr.
     Lines(Live),
 }
@@ -54,16 +54,16 @@ impl View {
         if plain || quiet || !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
             return View::Lines(Live::new(quiet));
         }
-        View::Screen(Box::new(ratatui::init()))
+        View::Screen(None)
     }
 
     /// Shows it. A terminal that cannot be drawn on has gone away: the run should end.
     pub fn show(&mut self, scene: &Scene<'_>) -> Wish {
         match self {
-            View::Screen(terminal) => match terminal.draw(|frame| screen::draw(frame, scene)) {
-                Ok(_) => Wish::GoOn,
-                Err(_) => Wish::Quit,
-            },
+            View::Screen(terminal) => {
+                let terminal = terminal.get_or_insert_with(|| Box::new(ratatui::init()));
+                terminal.draw(|frame| screen::draw(frame, scene)).map_or(Wish::Quit, |_| Wish::GoOn)
+            }
             View::Lines(live) => {
                 scene.rates.iter().for_each(|rates| live.show(&lines::line(rates)));
                 Wish::GoOn
@@ -78,17 +78,17 @@ impl View {
         }
     }
 
-    /// Whether it has the whole terminal.
+    /// Whether it is for the whole terminal.
     pub fn is_screen(&self) -> bool {
         matches!(self, View::Screen(_))
     }
 
     /// Waits, on a screen for the user.
     pub fn wait(&mut self, time: Duration) -> Wish {
-        if let View::Lines(_) = self {
+        let View::Screen(Some(_)) = self else {
             std::thread::sleep(time);
             return Wish::GoOn;
-        }
+        };
         match event::poll(time) {
             Ok(false) => Wish::GoOn,
             Ok(true) => event::read().map_or(Wish::Quit, |event| wish(&event)),
@@ -99,7 +99,7 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
-        if self.is_screen() {
+        if let View::Screen(Some(_)) = self {
             ratatui::restore();
         }
     }

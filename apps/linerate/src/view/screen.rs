@@ -91,11 +91,20 @@ fn bursts(rates: &Rates) -> Section {
     let heads = std::iter::once("BURSTS OF".to_owned()).chain(BURST_CLASSES.map(class));
     let row = |port: &PortRates, way: &str, bursts: &[u64]| {
         let all: u64 = bursts.iter().sum();
-        let cells = bursts.iter().map(|n| percent(*n as f64 * 100.0 / all as f64));
+        let cells = bursts.iter().map(|n| share(*n, all));
         (all > 0).then(|| std::iter::once(format!("{} {way}", port.url)).chain(cells).collect())
     };
     let both = |port| [row(port, "rx", &port.total.rx_bursts), row(port, "tx", &port.total.tx_bursts)];
     Section { heads: heads.collect(), rows: rates.ports.iter().flat_map(both).flatten().collect() }
+}
+
+/// A part in per cent, coarse; a dash for none.
+fn share(of: u64, all: u64) -> String {
+    match of as f64 * 100.0 / all as f64 {
+        0.0 => "-".to_owned(),
+        part if part < 0.1 => "<0.1 %".to_owned(),
+        part => format!("{part:.1} %"),
+    }
 }
 
 fn marked(rates: &Rates) -> Section {
