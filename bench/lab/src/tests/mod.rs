@@ -13,6 +13,7 @@ mod linerate;
 mod openafs;
 mod ping;
 mod rcu;
+mod rfc2544;
 mod rx_linux;
 mod rx_openafs;
 mod rxdebug;
@@ -73,6 +74,9 @@ pub const ALL: &[Step] = &[
         "every mode on veth: forwarders, counters, pings of the kernel, frames as tshark sees them, a capture replayed",
     ),
     Step::new("linerate/af_xdp", 8, linerate::af_xdp).about("the same on veth through AF_XDP"),
+    Step::new("linerate/rfc2544", 8, rfc2544::rfc2544).about(
+        "RFC 2544 in virtual time on a wire that is known: capacity, latency, loss and depth within 2 %, the report, exit codes",
+    ),
     Step::new("openafs/peers", 3, openafs::peers)
         .about("without us: two copies of one cell answer the whole script alike, and tshark finds nothing"),
     Step::new("openafs/af_packet", 4, openafs::af_packet).about(
