@@ -131,7 +131,7 @@ pub struct LoadArgs {
     /// Source ports to ask from in turn, for servers on several CPUs
     #[arg(long, default_value_t = 1, value_parser = Count::<usize>::new().range(1..=64))]
     pub flows: usize,
-    /// What the load does while it waits: sleep is for `blocking` in closed loops alone
+    /// What the load does while it waits: sleep is for closed loops from one source port
     #[arg(long, value_enum, default_value_t = Wait::Spin)]
     pub wait: Wait,
     /// What is asked for
@@ -151,7 +151,7 @@ pub struct PairArgs {
     /// The load's CPU
     #[arg(long, default_value_t = 0)]
     pub client_cpu: usize,
-    /// What the server does when there is nothing to do
+    /// What the server does when there is nothing to do, and in a closed loop the load
     #[arg(long, value_enum, default_value_t = Wait::Spin)]
     pub wait: Wait,
     /// What is asked for

@@ -64,9 +64,9 @@ fn check(args: &LoadArgs, shape: &Shape) -> Result<(), Trouble> {
         (Arm::Port(url), _) if args.address.is_none() => Err(Trouble::Usage(format!(
             "{url} has no address of its own: add --address, as in 198.18.0.11/24"
         ))),
-        _ if args.wait == Wait::Sleep && shape.plan.mode != Mode::Closed => {
-            usage("a load that sleeps cannot keep the times of an open loop: --wait spin")
-        }
+        _ if args.wait == Wait::Sleep && (shape.plan.mode != Mode::Closed || args.flows > 1) => usage(
+            "a load that sleeps can keep neither the times of an open loop nor several flows: --wait spin",
+        ),
         _ => Ok(()),
     }
 }
@@ -112,7 +112,7 @@ pub fn pair(args: &PairArgs, stop: &Stop) -> Result<Paired, Trouble> {
         address: Some(PAIR_CLIENT.into()),
         cpu: args.client_cpu,
         flows: 1,
-        wait: Wait::Spin,
+        wait: if args.shape.mode == ModeName::Open { Wait::Spin } else { args.wait },
         shape: args.shape.clone(),
     };
     let server_stop = Stop::default();

@@ -130,7 +130,7 @@ fn serves(workload: &str, arm: &str, more: &str) {
         }
     };
     assert_eq!(probed["available"], true, "{probed}");
-    let loaded = sound(&load(&server, workload, arm, "--mode closed --in-flight 32"));
+    let loaded = sound(&load(&server, workload, arm, &format!("--mode closed --in-flight 32 {more}")));
     let served = server.end();
     let calls = loaded["calls"].as_u64().unwrap();
     assert!(calls >= 1000, "{loaded}");
@@ -189,7 +189,7 @@ fn one_at_a_time_and_asleep() {
 #[test]
 fn bulk_is_whole() {
     let server = start("rx", "gso");
-    let figures = sound(&load(&server, "rx", "gso", "--mode bulk --reply-bytes 200000"));
+    let figures = sound(&load(&server, "rx", "gso", "--mode bulk --reply-bytes 200000 --wait sleep"));
     let calls = figures["calls"].as_f64().unwrap();
     assert!(figures["bytes_per_second"].as_f64().unwrap() * 0.6 - calls * 200_000.0 < 1.0, "{figures}");
     server.end();
@@ -212,7 +212,9 @@ fn both_sides_over_memory() {
 fn nobody_there_is_said() {
     let port = free_port();
     for workload in ["udp", "rx"] {
-        let output = run(&format!("load {workload} mmsg 127.0.0.1 --udp-port {port} --connect-seconds 0.5"));
+        let output = run(&format!(
+            "load {workload} mmsg 127.0.0.1 --udp-port {port} --connect-seconds 0.5 --wait sleep"
+        ));
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(stderr.contains("nobody answered"), "{stderr}");
@@ -235,7 +237,7 @@ fn beside(answer: impl Fn(u32, &mut [u8]) -> usize + Send + 'static) -> Output {
         }
     });
     let output = run(&format!(
-        "load udp mmsg 127.0.0.1 --udp-port {port} --warm-up-seconds 0 --seconds 0.3 --in-flight 4"
+        "load udp mmsg 127.0.0.1 --udp-port {port} --warm-up-seconds 0 --seconds 0.3 --in-flight 4 --wait sleep"
     ));
     serving.join().unwrap();
     output
@@ -284,6 +286,7 @@ fn wrong_arguments_are_told_from_what_is_missing() {
         ("load udp mmsg 127.0.0.1 --mode open", 2, "--rate"),
         ("load udp mmsg 127.0.0.1 --mode open --rate 0", 2, "--rate 0"),
         ("load udp mmsg 127.0.0.1 --mode open --rate 9 --wait sleep", 2, "--wait spin"),
+        ("load udp mmsg 127.0.0.1 --flows 2 --wait sleep", 2, "--wait spin"),
         ("load udp mmsg 127.0.0.1 --payload-bytes 8", 2, "16 to 1472"),
         ("load udp mmsg 127.0.0.1 --seconds -1", 2, "--seconds"),
         ("load udp memory:x 127.0.0.1", 2, "--address"),

@@ -1,5 +1,5 @@
 //! A queue of a pmd port as a wire to one peer: what a load needs and no more. It asks for the peer's MAC address until it has it, answers who asks
-//! for its own, and knows UDP over IPv4 in one piece. Always polls.
+//! for its own, and knows UDP over IPv4 in one piece.
 //!
 //! Deliberately absent: routes, fragments, ICMP, checking the checksums of what comes: whoever reads it looks at each byte. The engine's stack is
 //! what is measured; this is what asks it.
@@ -11,10 +11,13 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant as Wall};
 
 use pmd::{BURST, Burst, CoreSlot, Instant, LinkState, MacAddr, OpenOptions, Pool, PoolConfig, Port, Queue};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
 
 use self::frame::{Came, Frames};
 use super::{Batch, Bind, End, Wire};
 use crate::Trouble;
+use crate::cli::Wait;
 
 /// For so long a link may take to come up.
 const LINK_MAX: Duration = Duration::from_secs(10);
@@ -39,6 +42,7 @@ pub struct PortWire {
     next_flow: u16,
     peer_mac: Option<MacAddr>,
     asked: Option<Instant>,
+    may_sleep: bool,
 }
 
 impl PortWire {
@@ -89,6 +93,7 @@ impl PortWire {
             next_flow: 0,
             peer_mac: None,
             asked: None,
+            may_sleep: to.wait == Wait::Sleep,
         })
     }
 
@@ -98,6 +103,17 @@ impl PortWire {
         }
         self.asked = Some(now);
         self.push_frame(now, |frames| frames.question());
+    }
+
+    /// Blocks until the device has something. A device without a descriptor is looked at again at once.
+    fn sleep(&mut self, wait: Duration) {
+        let armed = self.queue.arm();
+        if let Some(fd) = self.queue.wait_fd().filter(|_| armed) {
+            let timeout = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() };
+            // Whatever ends it, the device is looked at next.
+            let _ = poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&timeout));
+        }
+        self.queue.disarm();
     }
 
     /// Sends a frame of the wire's own.
@@ -130,13 +146,17 @@ impl Wire for PortWire {
         self
     }
 
-    fn receive(&mut self, now: Instant, _: Duration, into: &mut Batch) -> io::Result<()> {
+    fn receive(&mut self, now: Instant, wait: Duration, into: &mut Batch) -> io::Result<()> {
         self.ask(now);
         if into.remaining_capacity() < BURST {
             return Ok(());
         }
         let mut came = std::mem::take(&mut self.came);
         self.queue.rx_burst(now, &mut self.pool, &mut came);
+        if came.is_empty() && self.may_sleep && !wait.is_zero() && self.out.is_empty() {
+            self.sleep(wait.min(ASK));
+            self.queue.rx_burst(now, &mut self.pool, &mut came);
+        }
         for frame in came.drain(..) {
             match self.frames.take(frame, self.flows) {
                 Came::Datagram(payload) => into.push((self.frames.peer().into(), payload)),
