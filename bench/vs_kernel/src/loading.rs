@@ -12,8 +12,11 @@ use crate::stop::Stop;
 
 /// What asks, on one thread.
 pub trait Load {
-    /// One turn: takes what has come, for which it may sleep for up to `wait`, and asks for what is due. Returns the time, which it read in between.
-    fn turn(&mut self, now: Instant, wait: Duration, generator: &mut Generator) -> Result<Instant, Trouble>;
+    /// Takes what has come, for which it may sleep for up to `wait`. Returns the time at which it came.
+    fn take(&mut self, now: Instant, wait: Duration, generator: &mut Generator) -> Result<Instant, Trouble>;
+
+    /// Asks for what is due, as far as there is room.
+    fn ask(&mut self, now: Instant, generator: &mut Generator) -> Result<(), Trouble>;
 }
 
 /// What a run came to.
@@ -45,7 +48,9 @@ pub fn drive(load: &mut dyn Load, plan: Plan, cpus: &[usize], stop: &Stop) -> Re
             return Err(Trouble::Failed("it was ended by a signal before it was done".into()));
         }
         for _ in 0..TURNS {
-            now = load.turn(now, wait, &mut generator)?;
+            now = load.take(now, wait, &mut generator)?;
+            generator.turn(now);
+            load.ask(now, &mut generator)?;
             let next = generator.phase();
             if ticks.is_none() && generator.window().is_some_and(|(from, _)| now + BEFORE >= from) {
                 ticks = Some(Ticks::read(now));

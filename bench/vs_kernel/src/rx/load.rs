@@ -73,7 +73,7 @@ impl RxLoad {
 }
 
 impl Load for RxLoad {
-    fn turn(
+    fn take(
         &mut self,
         mut now: Instant,
         wait: Duration,
@@ -88,14 +88,17 @@ impl Load for RxLoad {
                 }
             }
         }
-        generator.turn(now);
+        Ok(now)
+    }
+
+    fn ask(&mut self, now: Instant, generator: &mut Generator) -> Result<(), Trouble> {
         while let Some(ticket) = generator.next(now) {
             self.begin(now, ticket, generator);
         }
         for rx in &mut self.lanes {
             rx.transmit(now)?;
         }
-        Ok(now)
+        Ok(())
     }
 }
 

@@ -32,8 +32,28 @@ impl UdpLoad {
         let lanes = wires.into_iter().map(|wire| Lane { wire, out: Batch::new() }).collect();
         UdpLoad { lanes, came: Batch::new(), server, payload, seed }
     }
+}
 
-    /// Makes the requests that are due, as far as there is room for them.
+impl Load for UdpLoad {
+    fn take(
+        &mut self,
+        mut now: Instant,
+        wait: Duration,
+        generator: &mut Generator,
+    ) -> Result<Instant, Trouble> {
+        for lane in &mut self.lanes {
+            lane.wire.receive(now, wait, &mut self.came)?;
+            now = Clock::now();
+            for (_, reply) in self.came.drain(..) {
+                match verify(reply.data(), self.seed, self.payload) {
+                    Ok(name) => generator.answered(now, Ticket(name), self.payload),
+                    Err(why) => generator.error(|| why),
+                }
+            }
+        }
+        Ok(now)
+    }
+
     fn ask(&mut self, now: Instant, generator: &mut Generator) -> Result<(), Trouble> {
         let lanes = self.lanes.len();
         while self.lanes.iter().all(|lane| !lane.out.is_full()) {
@@ -54,28 +74,5 @@ impl UdpLoad {
             lane.wire.send(now, &mut lane.out)?;
         }
         Ok(())
-    }
-}
-
-impl Load for UdpLoad {
-    fn turn(
-        &mut self,
-        mut now: Instant,
-        wait: Duration,
-        generator: &mut Generator,
-    ) -> Result<Instant, Trouble> {
-        for lane in &mut self.lanes {
-            lane.wire.receive(now, wait, &mut self.came)?;
-            now = Clock::now();
-            for (_, reply) in self.came.drain(..) {
-                match verify(reply.data(), self.seed, self.payload) {
-                    Ok(name) => generator.answered(now, Ticket(name), self.payload),
-                    Err(why) => generator.error(|| why),
-                }
-            }
-        }
-        generator.turn(now);
-        self.ask(now, generator)?;
-        Ok(now)
     }
 }
