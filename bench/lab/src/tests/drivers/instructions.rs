@@ -218,7 +218,7 @@ impl Driver {
         let start = program.functions(program.steady)?;
         let command = Cmd::new(&program.path).args(self.words).args(&program.words).cwd(&cx.dir);
         let file = format!("{}-{what}", self.name.replace(' ', "-"));
-        let (total, told) = callgrind::count(cx, &file, &command, &start[0], &functions, ns)?;
+        let (total, told) = callgrind::count(cx, &file, &command, &start[0], &functions, Some(ns))?;
         let frames = if what == "tx_burst" { "sent=" } else { "received=" };
         let frames = told.split_whitespace().find_map(|word| word.strip_prefix(frames)?.parse::<u64>().ok());
         let frames = frames.filter(|frames| *frames >= FRAMES);

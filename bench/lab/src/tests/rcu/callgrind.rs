@@ -63,16 +63,16 @@ pub fn run(
     Ok((spell_out(cx, counts)?, told))
 }
 
-/// The same inside a namespace, and only how many instructions they are.
+/// The same, inside a namespace if one is given, and only how many instructions they are.
 pub fn count(
     cx: &Cx<'_>,
     name: &str,
     command: &Cmd,
     start: &str,
     functions: &[String],
-    ns: &Netns,
+    ns: Option<&Netns>,
 ) -> Result<(u64, String)> {
-    let (counts, told) = profile(cx, name, command, start, functions, Some(ns))?;
+    let (counts, told) = profile(cx, name, command, start, functions, ns)?;
     Ok((counts.values().map(|count| count.times).sum(), told))
 }
 

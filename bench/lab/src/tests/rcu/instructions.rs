@@ -11,7 +11,7 @@
 //!
 //! The same counts guard against growth: each run may take so many instructions for a datagram or a call and no more. On a busy machine fewer
 //! datagrams come in a turn; so a busy turn, with the idle ones around it, has instructions of its own. What the protocol core alone takes is
-//! counted without an engine (core_costs.rs).
+//! counted without an engine (core_costs.rs), and each hot function by itself (hot_functions.rs).
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ use crate::proc::Cmd;
 use crate::step::Cx;
 
 use super::callgrind::{self, Instruction, Symbol};
-use super::core_costs;
+use super::{core_costs, hot_functions};
 
 /// Datagrams, or calls, of each run: one thread at a time runs under valgrind, some 4,000 calls a second.
 const COUNT: u64 = 20_000;
@@ -74,6 +74,7 @@ pub fn instructions(cx: &Cx<'_>) -> Result {
         ensure!((run.wakes > 0) == sleeps, "{what}: {} wake-ups", run.wakes);
     }
     offences.extend(core_costs::check(cx)?);
+    offences.extend(hot_functions::check(cx)?);
     ensure!(offences.is_empty(), "on the receive path:\n  {}", offences.join("\n  "));
     Ok(())
 }

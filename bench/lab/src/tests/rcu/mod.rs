@@ -3,6 +3,7 @@
 pub mod callgrind;
 pub mod churn;
 mod core_costs;
+mod hot_functions;
 pub mod instructions;
 pub mod rows;
 pub mod tests;
