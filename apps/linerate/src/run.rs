@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use engine::{Engine, Idle, Report, StartError};
-use pmd::{Clock, Instant, MacAddr, PortInfo};
+use pmd::{Clock, Instant, LinkState, MacAddr, PortInfo};
 
 use crate::answer::Answerer;
 use crate::counters::{MarkCounters, QueueCounters, histogram};
@@ -22,6 +22,8 @@ use crate::traffic::{Receiver, Sender};
 const STREAMS_MAX: usize = 64;
 /// How long before traffic begins, so that all ports begin together.
 const LEAD: Duration = Duration::from_millis(2);
+/// How long links may take to come up once their ports are open: some NICs negotiate for seconds.
+pub(crate) const LINK_UP: Duration = Duration::from_secs(10);
 /// How long a core may take to hear a command: a loaded machine may starve its thread.
 const HEARD: Duration = Duration::from_secs(5);
 
@@ -91,6 +93,15 @@ pub enum RunError {
         /// How many.
         queues: usize,
     },
+    /// Nothing can be sent.
+    #[error(
+        "the link of {url:?} is not up {} s after it was opened: is its other end connected, open and up?",
+        LINK_UP.as_secs()
+    )]
+    LinkDown {
+        /// The port.
+        url: String,
+    },
     /// A core does not take commands: it has ended.
     #[error("core {core} has ended; its report at the end says why")]
     CoreGone {
@@ -110,7 +121,7 @@ impl RunError {
             RunError::Engine(StartError::Pool(_) | StartError::System(_) | StartError::Handler { .. }) => {
                 false
             }
-            RunError::CoreGone { .. } => false,
+            RunError::LinkDown { .. } | RunError::CoreGone { .. } => false,
             _ => true,
         }
     }
@@ -223,6 +234,19 @@ impl Run {
         self.set_inputs(|_, port| Input::Answer(Answerer::new(self.ports[port].mac, addresses)))
     }
 
+    /// Waits until these ports can send: what is sent before is not lost on the way, but was never on it.
+    fn await_links(&self, sends: impl Fn(usize) -> bool) -> Result<(), RunError> {
+        let down = || {
+            let views = self.engine.stats().ports.into_iter().enumerate();
+            let mut down = views.filter(|(port, view)| sends(*port) && view.link == LinkState::Down);
+            down.next().map(|(_, view)| view.url)
+        };
+        match wait(LINK_UP, || down().is_none()) {
+            true => Ok(()),
+            false => Err(RunError::LinkDown { url: down().unwrap_or_default() }),
+        }
+    }
+
     fn speed(&self, port: usize) -> Option<u64> {
         self.ports[port].speed_mbps.map(|mbps| u64::from(mbps) * 1_000_000)
     }
@@ -274,6 +298,8 @@ impl Run {
             self.check_size(port, load.template.sizes.ends().1, load.template.vlans.len())?;
             rates.push(load.rate.share(cores, self.speed(port), &self.ports[port].url)?);
         }
+        let sends = |port: usize| !load.one_way || port.is_multiple_of(2);
+        self.await_links(sends)?;
         // By stream: port by port, and of each core by core.
         let first: Vec<u64> = (0..cores * ports).map(|_| self.random.u64(..1 << 39)).collect();
         let counters: Vec<Arc<MarkCounters>> = (0..cores).map(|_| Arc::default()).collect();
@@ -286,7 +312,7 @@ impl Run {
         let sent_before = self.sent();
         self.marked = judged.then_some(Marked { counters, sent_before });
         let start = Clock::now() + LEAD;
-        for port in (0..ports).filter(|port| !load.one_way || port.is_multiple_of(2)) {
+        for port in (0..ports).filter(|&port| sends(port)) {
             for core in 0..cores {
                 let stream = port * cores + core;
                 let frames = Frames::new(&templates[port], self.random.u64(..), core as u64)?;
@@ -313,6 +339,7 @@ impl Run {
             // A device takes frames with two tags.
             self.check_size(port, capture.longest(), 2)?;
         }
+        self.await_links(|_| true)?;
         self.receive()?;
         let start = Clock::now() + LEAD;
         for port in 0..self.ports.len() {

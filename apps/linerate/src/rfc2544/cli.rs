@@ -318,6 +318,7 @@ struct Setup {
 fn open(args: &Args, tell: &Sender<News>) -> Result<Setup, Failure> {
     let tx = TestPort::open(&args.tx)?;
     let rx = args.rx.as_deref().map(TestPort::open).transpose()?;
+    std::iter::once(&tx).chain(&rx).for_each(TestPort::await_link);
     let ports: Vec<PortFigures> = std::iter::once(&tx).chain(&rx).map(TestPort::figures).collect();
     let speed = args.line_rate.or(ports[0].bits_per_second);
     let speed = speed.ok_or_else(|| Failure::NoSpeed { url: args.tx.clone() })?;
