@@ -26,7 +26,7 @@ pub const FCS: usize = 4;
 const TTL: u8 = 64;
 
 /// IMIX: seven small frames, four middling, one large, as they follow one another. These are IP packets of 40, 576 and 1500 bytes with
-/// 18 of Ethernet, the smallest padded to 64: the "simple IMIX" of the test vendors, which RFC 6985 (appendix A) quotes.
+/// 18 of Ethernet, the smallest padded to 64: the "simple IMIX" of the test vendors. RFC 6985 says how such a mix is to be named in a report.
 pub const IMIX: [usize; 12] = [64, 594, 64, 64, 594, 64, 1518, 64, 594, 64, 594, 64];
 
 /// Sizes of frames, bytes, FCS included.
