@@ -102,7 +102,9 @@ fn what_is_not_wanted_is_not_shown_and_frames_are_cut() {
     socket.send_to(&[1; 500], addr("192.0.2.1:9")).unwrap();
     // Not sent: there is no route.
     socket.send_to(&[2; 500], addr("203.0.113.1:9")).unwrap();
-    let frames = read_until(&mut capture, |frames| !frames.is_empty());
+    let mut frames = read_until(&mut capture, |frames| of(frames, Fate::NotSent("no_route")).count() > 0);
+    // The server's announcement of its addresses may come as late as this.
+    frames.retain(|frame| frame.fate != Fate::Dropped("unrelated_neighbour"));
     assert_eq!((frames.len(), frames[0].fate, frames[0].rebuilt), (1, Fate::NotSent("no_route"), true));
     assert_eq!(frames[0].bytes[30..34], [203, 0, 113, 1]);
     drop(capture);
