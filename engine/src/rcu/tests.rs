@@ -170,10 +170,12 @@ fn replacing_under_load_never_shows_a_freed_value() {
     let cell = Arc::new(RcuCell::new(Arc::new(vec![0u64; 16])));
     let stop = Arc::new(AtomicBool::new(false));
     let (shared, halt) = (cell.clone(), stop.clone());
+    let (tell, begun) = std::sync::mpsc::channel();
     let reader = thread::spawn(move || {
         let mut reader = Reader::register("reader");
         let mut turns = 0u64;
-        while !halt.load(Ordering::Relaxed) {
+        tell.send(()).unwrap();
+        loop {
             let values = shared.load(reader.guard()).expect("never empty");
             assert!(values.iter().all(|v| *v == values[0]), "torn or freed: {values:?}");
             reader.quiescent();
@@ -182,9 +184,13 @@ fn replacing_under_load_never_shows_a_freed_value() {
                 reader.offline();
                 reader.online();
             }
+            if halt.load(Ordering::Relaxed) {
+                return turns;
+            }
         }
-        turns
     });
+    // A thread may be long in coming; the writer is done in a few milliseconds.
+    begun.recv().unwrap();
     for i in 1..20_000u64 {
         cell.replace(Some(Arc::new(vec![i; 16])));
     }
