@@ -1,7 +1,7 @@
 //! A counting allocator proves it: packets of known connections cross the relay without allocating or freeing anything.
 //!
 //! All engines of the process are on one polling thread for each CPU, so that what counts is the gateway together with the client's and the
-//! servers' engines. Opening a connection allocates on neither; looking for backends does nothing here that others do not.
+//! servers' engines. Backends are not looked for meanwhile: that allocates a little, now and then.
 
 #[allow(dead_code, reason = "the other tests use more of it")]
 mod common;
@@ -10,7 +10,7 @@ mod counting;
 
 use std::time::{Duration, Instant};
 
-use common::{Net, SERVICE, config, gateway_address};
+use common::{Net, SERVICE, config_text, gateway_address, parse};
 use counting::{counts, operations};
 use rxrpc::socket::ServedCall;
 use rxrpc::{RxControl, Security};
@@ -44,7 +44,8 @@ fn call(net: &Net, buffer: &mut [u8], len: usize) {
 #[test]
 fn packets_cross_the_relay_without_allocating() {
     let name = "relay-no-allocation";
-    let mut net = Net::start_as(name, config(name, "", "", "relay"));
+    let text = config_text(name, "", "", "relay").replace("interval_ms = 100", "interval_ms = 60000");
+    let mut net = Net::start_as(name, parse(name, &text));
     (0..2).for_each(|n| net.serve_as(n, Security::none(), answer));
     net.wait_for("the backends are probed", |stats| stats.backends.iter().all(|backend| backend.alive));
     let mut buffer = vec![0; REPLY.len() + 1];
