@@ -4,7 +4,7 @@ mod suite;
 
 use std::time::Duration;
 
-use pmd::{Burst, Clock, LinkState, OpenOptions};
+use pmd::{BURST, Burst, Clock, LinkState, OpenOptions, Pool};
 use suite::Wire;
 
 fn open(url: &str) -> Result<Box<dyn pmd::Port>, pmd::PortError> {
@@ -210,6 +210,31 @@ fn a_memory_wire_with_rss_spreads_as_its_port_foretells() {
         let error = pmd::open("memory:plain,rss", &options).err().unwrap().to_string();
         error.contains("opened first")
     }));
+}
+
+/// One queue sends as fast as it is read, and the other its one frame: that comes all the same.
+#[test]
+fn a_memory_wire_with_rss_lets_no_sender_keep_another_out() {
+    let mut first = open("memory:crowded,queues=2,rss").unwrap();
+    let mut second = open("memory:crowded").unwrap();
+    let mut pool = suite::pool(512);
+    let mut sends = first.open_queues(&vec![pool.handle(); 2]).unwrap();
+    let mut receive = second.open_queues(&[pool.handle()]).unwrap().pop().unwrap();
+    let now = Clock::now();
+    let frames = |pool: &mut Pool, n: usize, byte: u8| -> Burst {
+        (0..n).map(|_| pool.copy_from(&[byte; 60]).unwrap()).collect()
+    };
+    for _ in 0..4 {
+        assert_eq!(sends[0].tx_burst(now, &mut frames(&mut pool, BURST, 1)), BURST);
+    }
+    assert_eq!(sends[1].tx_burst(now, &mut frames(&mut pool, 1, 2)), 1);
+    let heard = (0..2).any(|_| {
+        let mut burst = Burst::new();
+        receive.rx_burst(now, &mut pool, &mut burst);
+        sends[0].tx_burst(now, &mut frames(&mut pool, BURST, 1));
+        burst.iter().any(|frame| frame.data()[0] == 2)
+    });
+    assert!(heard, "two bursts, and the second sender's frame was in neither");
 }
 
 /// Two threads answer each other, and each sleeps on its queue's file descriptor whenever nothing waits. A frame that is sent while the other

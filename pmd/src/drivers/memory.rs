@@ -337,10 +337,11 @@ impl Queue for MemoryQueue {
         let before = burst.len();
         for _ in 0..half.rx.len() {
             half.rx[self.next].pop_burst(burst);
+            // Before the burst is full, too: a ring that always fills it must not keep the others from their turn.
+            self.next = if self.next + 1 < half.rx.len() { self.next + 1 } else { 0 };
             if burst.is_full() {
                 break;
             }
-            self.next = if self.next + 1 < half.rx.len() { self.next + 1 } else { 0 };
         }
         let new = &burst[before..];
         new.iter().for_each(Mbuf::prefetch);
