@@ -268,10 +268,15 @@ impl Mbuf {
     }
 
     /// Keeps the first `len` bytes. Segments behind them go home.
+    #[inline]
     pub fn truncate(&mut self, len: usize) {
-        if len >= self.len() {
-            return;
+        if len < self.len() {
+            self.truncate_segments(len);
         }
+    }
+
+    /// The same, of fewer bytes than there are.
+    fn truncate_segments(&mut self, len: usize) {
         let (mut kept, mut left, mut at) = (1, len, self.0);
         // SAFETY: the segments are ours, borrowed mutably; `at` is the only pointer in use and stays within the chain
         // because `left` is less than the bytes that remain.
@@ -442,16 +447,16 @@ impl Mbuf {
         done
     }
 
-    /// Asks the cache for the header and the first line of data, for a packet that will be read soon.
+    /// Asks the cache for the header and the first line of data, for a packet that will be worked on soon: as its only owner, since who takes
+    /// headers off or puts them on writes both, and a line that another core has written would otherwise cross over twice.
     #[inline]
     pub fn prefetch(&self) {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch is a hint, and both lines lie inside our buffer.
+        // SAFETY: a prefetch is a hint, and both lines lie inside our buffer. The compiler's own intrinsic makes a PREFETCHW only where
+        // it is told that the processor has it; one that has not takes it for no operation.
         unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let header = self.0.as_ptr().cast::<i8>();
-            _mm_prefetch::<_MM_HINT_T0>(header);
-            _mm_prefetch::<_MM_HINT_T0>(header.add(256));
+            std::arch::asm!("prefetchw [{0}]", "prefetchw [{0} + 256]", in(reg) self.0.as_ptr(),
+                options(nostack, preserves_flags, readonly));
         }
     }
 
