@@ -68,6 +68,9 @@ fn sum_words(bytes: &[u8]) -> u64 {
     for word in words {
         sum += halves(u64::from_le_bytes(*word));
     }
+    if tail.is_empty() {
+        return sum;
+    }
     let mut last = [0; 8];
     last[..tail.len()].copy_from_slice(tail);
     sum + halves(u64::from_le_bytes(last))

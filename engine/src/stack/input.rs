@@ -3,7 +3,7 @@
 //! [`Stack::demux`] tries the plain case first: an untagged, unfragmented IPv4/UDP frame without options for us,
 //! whose checks are a handful of compares. Anything else goes the long way, which alone names reasons.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use pmd::{Checksum, Instant, MacAddr, Mbuf, Pool};
 
@@ -42,14 +42,8 @@ impl Stack {
         pool: &mut Pool,
         out: &mut Outbox,
     ) -> Verdict {
-        if let Some((src, dst)) = self.plain_udp4(port, &mut frame) {
-            let (from, to) = (be16(frame.data(), 0), be16(frame.data(), 2));
-            frame.advance(UDP);
-            return Verdict::Datagram(Datagram {
-                local: (dst, to).into(),
-                peer: (src, from).into(),
-                payload: frame,
-            });
+        if let Some((peer, local)) = self.plain_udp4(port, &mut frame) {
+            return Verdict::Datagram(Datagram { local: local.into(), peer: peer.into(), payload: frame });
         }
         let frame = match contiguous(frame, HEADERS_MAX, pool) {
             Ok(frame) => frame,
@@ -58,9 +52,10 @@ impl Stack {
         self.input_ethernet(&mut Io { now, pool, out }, port, frame)
     }
 
-    /// If the frame is a plain and sound UDP datagram for us, leaves it starting at its UDP header and ending with its
-    /// data, and returns its addresses. Otherwise the frame is as it was.
-    fn plain_udp4(&self, port: usize, frame: &mut Mbuf) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    /// If the frame is a plain and sound UDP datagram for us, leaves only its data of it, and returns from where to where it goes.
+    /// Otherwise the frame is as it was.
+    #[inline]
+    fn plain_udp4(&mut self, port: usize, frame: &mut Mbuf) -> Option<(SocketAddrV4, SocketAddrV4)> {
         const IP: usize = ETHERNET;
         const UDP_AT: usize = ETHERNET + IPV4;
         let ours = &self.ports[port];
@@ -68,6 +63,7 @@ impl Stack {
         let head: &[u8; UDP_AT + UDP] = frame.data().first_chunk()?;
         let (total, udp_len) = (usize::from(be16(head, IP + 2)), usize::from(be16(head, UDP_AT + 4)));
         let (src, dst) = (ipv4_at(head, IP + 12), ipv4_at(head, IP + 16));
+        let (from, to) = (be16(head, UDP_AT), be16(head, UDP_AT + 2));
         let mut header_sum = Sum::default();
         header_sum.add(&head[IP..UDP_AT]);
         let plain = head[..6] == ours.mac.0
@@ -80,17 +76,18 @@ impl Stack {
             && frame.meta().vlan.is_none()
             && total <= len - ETHERNET
             && (UDP..=total.saturating_sub(IPV4)).contains(&udp_len)
-            && be16(head, UDP_AT) != 0
-            && be16(head, UDP_AT + 2) != 0
+            && from != 0
+            && to != 0
             && header_sum.is_intact()
             && !self.is_martian4(port, src)
-            && self.routes.has4(port, dst);
+            && (self.last_local4 == (port, dst) || self.routes.has4(port, dst));
         if !plain || !self.udp_checksum_holds(frame, UDP_AT, (src.into(), dst.into()), udp_len) {
             return None;
         }
+        self.last_local4 = (port, dst);
         frame.truncate(UDP_AT + udp_len);
-        frame.advance(UDP_AT);
-        Some((src, dst))
+        frame.advance(UDP_AT + UDP);
+        Some((SocketAddrV4::new(src, from), SocketAddrV4::new(dst, to)))
     }
 
     /// Verifies the checksum of the UDP datagram of `len` bytes at `at`, where the device has not.

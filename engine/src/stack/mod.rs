@@ -36,7 +36,7 @@ mod wire;
 mod tests;
 
 use std::hash::BuildHasher;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use pmd::{Instant, MacAddr, Pool};
 
@@ -65,6 +65,8 @@ pub struct Stack {
     routes: Routes,
     /// The destination sent to last, with its scope, and the way there, which never changes. It is none of our own addresses.
     last_way: Option<((IpAddr, u32), Hop)>,
+    /// The port and the address of ours that were last found to belong together, which never changes either.
+    last_local4: (usize, Ipv4Addr),
     neighbours: Neighbours,
     reassembly: Reassembly,
     path_mtus: PathMtus,
@@ -96,6 +98,7 @@ impl Stack {
         Ok(Stack {
             routes: Routes::new(&config.ports)?,
             last_way: None,
+            last_local4: (usize::MAX, Ipv4Addr::UNSPECIFIED),
             neighbours: Neighbours::new(limits, keyed),
             reassembly: Reassembly::new(limits, keyed),
             path_mtus: PathMtus::new(limits.path_mtus, keyed),

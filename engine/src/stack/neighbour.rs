@@ -174,6 +174,7 @@ impl Neighbours {
 
     /// Finds the neighbour for a frame that is about to be sent. `source` is the address of ours to ask from.
     /// An entry that had to be pushed out goes to `act`.
+    #[inline]
     pub fn lookup(
         &mut self,
         now: Instant,
@@ -209,6 +210,7 @@ impl Neighbours {
     }
 
     /// The entry of an address.
+    #[inline]
     fn find(&mut self, key: (u16, IpAddr)) -> Option<usize> {
         let last = self.entries.get(self.last)?;
         if (last.port, last.address) != key || last.state == State::Free {

@@ -54,6 +54,7 @@ impl Stack {
     }
 
     /// The address to send from: the one asked for, if it is ours and fits the destination.
+    #[inline]
     fn source(&self, from: SocketAddr, hop: Hop) -> Result<IpAddr, Drop> {
         let address = from.ip();
         if address.is_ipv4() != hop.source.is_ipv4() {
@@ -69,6 +70,7 @@ impl Stack {
     }
 
     /// Sends an IP payload, in fragments if it must be.
+    #[inline]
     pub(super) fn output(
         &mut self,
         io: &mut Io<'_>,
@@ -91,6 +93,7 @@ impl Stack {
         Ok(())
     }
 
+    #[inline]
     fn push_ip(
         &mut self,
         io: &mut Io<'_>,
@@ -142,6 +145,7 @@ impl Stack {
     }
 
     /// Sends an IP packet to its next hop, or parks it until that is known.
+    #[inline]
     fn transmit(&mut self, io: &mut Io<'_>, hop: Hop, packet: Mbuf) -> Result<(), Drop> {
         let out = &mut *io.out;
         let key = (hop.port as u16, hop.next);

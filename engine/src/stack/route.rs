@@ -42,6 +42,8 @@ pub struct Routes {
     link_local: Vec<Option<Ipv6Addr>>,
     /// Our addresses with their ports; and, as [`BROADCAST`], the addresses of our prefixes that no host has.
     local4: HashMap<u32, usize, BuildHasherDefault<Fold>>,
+    /// A bit for each of them: most addresses of others are told apart by it alone.
+    local4_bits: u64,
     local6: HashMap<(u32, u128), usize, BuildHasherDefault<Fold>>,
     /// All of ours with their ports, for listings.
     addresses: Vec<(usize, IpAddr)>,
@@ -54,6 +56,7 @@ impl Routes {
             v6: Vec::new(),
             link_local: Vec::new(),
             local4: HashMap::default(),
+            local4_bits: 0,
             local6: HashMap::default(),
             addresses: Vec::new(),
         };
@@ -68,6 +71,7 @@ impl Routes {
                 routes.add(route.prefix, port, Some(route.via), source);
             }
         }
+        routes.local4_bits = routes.local4.keys().fold(0, |bits, address| bits | bit4(*address));
         // Stable: of equal prefixes the port configured first wins.
         routes.v4.sort_by_key(|entry| std::cmp::Reverse(entry.mask));
         routes.v6.sort_by_key(|entry| std::cmp::Reverse(entry.mask));
@@ -193,13 +197,21 @@ impl Routes {
     /// Whether `address` may not send to `port`: it is ours there, or no host's.
     #[inline]
     pub fn is_impossible_source4(&self, port: usize, address: Ipv4Addr) -> bool {
-        self.local4.get(&address.to_bits()).is_some_and(|&owner| owner == port || owner == BROADCAST)
+        let address = address.to_bits();
+        self.local4_bits & bit4(address) != 0
+            && self.local4.get(&address).is_some_and(|&owner| owner == port || owner == BROADCAST)
     }
 
     /// Whether this is the broadcast or network address of a prefix of ours.
     pub fn is_subnet_broadcast(&self, address: Ipv4Addr) -> bool {
         self.local4.get(&address.to_bits()) == Some(&BROADCAST)
     }
+}
+
+/// The bit of an address in [`Routes::local4_bits`].
+#[inline]
+fn bit4(address: u32) -> u64 {
+    1 << (address.wrapping_mul(0x9e37_79b9) >> 26)
 }
 
 /// The address of ours to speak to a gateway from, if it can be reached at all.

@@ -82,10 +82,13 @@ pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
 
 /// Puts `n` bytes in front of `mbuf`, in a buffer of their own where its headroom is too small. They are the first
 /// `n` bytes of `data()`. The caller overwrites all of them.
+#[inline]
 pub fn grow_front(mut mbuf: Mbuf, n: usize, pool: &mut Pool) -> Result<Mbuf, Drop> {
-    if mbuf.prepend(n).is_some() {
-        return Ok(mbuf);
-    }
+    if mbuf.prepend(n).is_some() { Ok(mbuf) } else { grow_front_elsewhere(mbuf, n, pool) }
+}
+
+#[cold]
+fn grow_front_elsewhere(mbuf: Mbuf, n: usize, pool: &mut Pool) -> Result<Mbuf, Drop> {
     let mut head = pool.alloc().ok_or(Drop::NoBuffers)?;
     head.append(n).ok_or(Drop::NoBuffers)?;
     *head.meta_mut() = *mbuf.meta();
@@ -94,6 +97,7 @@ pub fn grow_front(mut mbuf: Mbuf, n: usize, pool: &mut Pool) -> Result<Mbuf, Dro
 }
 
 /// Puts the Ethernet header, tagged or not, in front of an IP or ARP packet.
+#[inline]
 pub fn push_ethernet(packet: Mbuf, link: Link, ethertype: u16, pool: &mut Pool) -> Result<Mbuf, Drop> {
     let len = if link.vlan.is_some() { ETHERNET + VLAN_TAG } else { ETHERNET };
     let mut frame = grow_front(packet, len, pool)?;
@@ -117,6 +121,7 @@ pub struct Part {
 }
 
 /// Puts an IPv4 header in front of a payload. `len` bytes in all fit 16 bits: the caller has checked.
+#[inline]
 pub fn push_ipv4(
     payload: Mbuf,
     (src, dst): (Ipv4Addr, Ipv4Addr),
@@ -168,6 +173,7 @@ pub fn push_ipv6(
 }
 
 /// The one's complement sum of `message` behind a pseudo header. Intact messages sum to all ones.
+#[inline]
 pub fn sum_message(mut sum: Sum, message: &Mbuf) -> Sum {
     for segment in message.segments() {
         sum.add(segment);
@@ -176,6 +182,7 @@ pub fn sum_message(mut sum: Sum, message: &Mbuf) -> Sum {
 }
 
 /// Puts the UDP header in front of its data, checksum included.
+#[inline]
 pub fn push_udp(
     payload: Mbuf,
     (src, dst): (IpAddr, IpAddr),
