@@ -51,6 +51,15 @@ impl Netns {
         Cmd::line(&format!("ip -n {} {words}", self.name)).ok(cx).map(drop)
     }
 
+    /// Whether a program inside it has bound this UDP port, by the kernel's own list.
+    pub fn has_udp_socket(&self, port: u16) -> Result<bool> {
+        let sockets = self.within(|| {
+            let path = "/proc/thread-self/net/udp";
+            std::fs::read_to_string(path).context(|| format!("read {path}"))
+        })?;
+        Ok(sockets.contains(&format!(":{port:04X} ")))
+    }
+
     /// `f` on a thread inside it, so that the sockets `f` opens belong to it.
     pub fn within<T: Send>(&self, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let path = format!("/run/netns/{}", self.name);

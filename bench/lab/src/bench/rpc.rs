@@ -14,7 +14,7 @@ use super::busy::busy_seconds;
 use super::compare::{Comparison, Side};
 use super::rounds::{Arm, Orders, Rounds};
 use crate::cargo::build_rxline;
-use crate::fault::{Context, Result, ensure};
+use crate::fault::{Result, ensure};
 use crate::gateway::{Gateway, Plan, RXPERF};
 use crate::net::{FRONT, Net, Wire, server};
 use crate::ns::Netns;
@@ -133,11 +133,7 @@ impl Stage<'_> {
         let mut serving = within(&self.net.servers[0], serve).start(self.cx, "afs-server")?;
         self.cx.wait_for("OpenAFS's Rx has its socket", Duration::from_secs(10), || {
             serving.must_live()?;
-            let sockets = self.net.servers[0].within(|| {
-                let path = "/proc/thread-self/net/udp";
-                std::fs::read_to_string(path).context(|| format!("read {path}"))
-            })?;
-            Ok(sockets.contains(&format!(":{:04X} ", RXPERF.0)).then_some(()))
+            Ok(self.net.servers[0].has_udp_socket(RXPERF.0)?.then_some(()))
         })?;
         let client = |load: &Load| {
             let words =

@@ -103,7 +103,7 @@ impl Programs {
             let ready = match peer {
                 // Its first figures: from then on nobody is told that the port has no socket.
                 Peer::Port(_) => server.stdout().contains('\n'),
-                Peer::Udp | Peer::OpenAfs(_) => has_socket(at.ns)?,
+                Peer::Udp | Peer::OpenAfs(_) => at.ns.has_udp_socket(RXPERF.0)?,
             };
             Ok(ready.then_some(()))
         })?;
@@ -209,15 +209,6 @@ pub struct Load {
 fn port(driver: &str, at: &End<'_>) -> [String; 6] {
     let (url, address) = (format!("{driver}:{}", at.interface), format!("{}/24", at.own));
     ["--port".into(), url, "--address".into(), address, "--cores".into(), at.cpu.to_string()]
-}
-
-/// Whether a program in the namespace has the port of rxperf, by the kernel.
-fn has_socket(ns: &Netns) -> Result<bool> {
-    let sockets = ns.within(|| {
-        let path = "/proc/thread-self/net/udp";
-        std::fs::read_to_string(path).context(|| format!("read {path}"))
-    })?;
-    Ok(sockets.contains(&format!(":{:04X} ", RXPERF.0)))
 }
 
 fn within(ns: &Netns, command: Cmd) -> Cmd {

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::must_be_secured;
 use crate::bench::arms::{self, number};
 use crate::cargo::build_rxline;
-use crate::fault::{Context, Result, ensure};
+use crate::fault::{Result, ensure};
 use crate::gateway::RXPERF;
 use crate::net::{Net, Wire, server};
 use crate::openafs::keys::Keys;
@@ -70,11 +70,7 @@ impl Place<'_> {
         let mut serving = serve.start(self.cx, &format!("afs-server-{level}"))?;
         self.cx.wait_for("OpenAFS's Rx has its socket", Duration::from_secs(10), || {
             serving.must_live()?;
-            let sockets = self.net.servers[0].within(|| {
-                let path = "/proc/thread-self/net/udp";
-                std::fs::read_to_string(path).context(|| format!("read {path}"))
-            })?;
-            Ok(sockets.contains(&format!(":{:04X} ", RXPERF.0)).then_some(()))
+            Ok(self.net.servers[0].has_udp_socket(RXPERF.0)?.then_some(()))
         })?;
         Ok(serving)
     }
