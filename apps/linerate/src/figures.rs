@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use pmd::{BURST, Drops};
+use serde::Serialize;
 
 /// A run at one moment. All counts are since the run began.
 #[derive(Clone, Debug)]
@@ -79,4 +80,38 @@ pub struct MarkedFigures {
     pub corrupted: u64,
     /// Arrived without our mark.
     pub foreign: u64,
+}
+
+/// A distribution of latencies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct LatencyFigures {
+    /// Of how many frames.
+    pub frames: u64,
+    /// The fastest.
+    pub min_ns: u64,
+    /// The mean.
+    pub mean_ns: f64,
+    /// Half took less.
+    pub p50_ns: u64,
+    /// One in a hundred took longer.
+    pub p99_ns: u64,
+    /// One in a thousand.
+    pub p99_9_ns: u64,
+    /// The slowest.
+    pub max_ns: u64,
+}
+
+impl LatencyFigures {
+    /// Of a histogram; `None` if it is empty.
+    pub fn of(histogram: &Histogram<u64>) -> Option<LatencyFigures> {
+        (!histogram.is_empty()).then(|| LatencyFigures {
+            frames: histogram.len(),
+            min_ns: histogram.min(),
+            mean_ns: histogram.mean(),
+            p50_ns: histogram.value_at_quantile(0.5),
+            p99_ns: histogram.value_at_quantile(0.99),
+            p99_9_ns: histogram.value_at_quantile(0.999),
+            max_ns: histogram.max(),
+        })
+    }
 }

@@ -139,18 +139,19 @@ fn latency(report: &Report) -> Table {
     );
     for size in sizes(report) {
         if let Some(found) = &size.latency {
+            let all = &found.all;
             table.row(&[
                 &size.frame_bytes,
                 &found.frames_per_second,
                 &found.load_percent,
-                &found.frames,
+                &all.frames,
                 &Maybe(found.tagged_mean_ns),
-                &found.min_ns,
-                &found.mean_ns,
-                &found.p50_ns,
-                &found.p99_ns,
-                &found.p99_9_ns,
-                &found.max_ns,
+                &all.min_ns,
+                &all.mean_ns,
+                &all.p50_ns,
+                &all.p99_ns,
+                &all.p99_9_ns,
+                &all.max_ns,
                 &found.loss_percent,
             ]);
         }

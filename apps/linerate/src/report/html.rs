@@ -151,7 +151,7 @@ fn in_words(size: &SizeResults) -> String {
         },
     }
     if let Some(latency) = &size.latency {
-        let [p50, p99] = [latency.p50_ns, latency.p99_ns].map(|value| nanos(value as f64));
+        let [p50, p99] = [latency.all.p50_ns, latency.all.p99_ns].map(|value| nanos(value as f64));
         words += &format!("; latency p50 {p50}, p99 {p99}");
     }
     if let Some(frames) = size.back_to_back.as_ref().and_then(|found| found.frames) {
@@ -194,9 +194,9 @@ fn latency(page: &mut Page, results: &Results) -> Result<(), PlaceError> {
     page.plot("latency", plots::latency(results))?;
     let rows = results.sizes.iter().filter_map(|size| {
         let found = size.latency.as_ref()?;
+        let all = &found.all;
         let [min, p50, p99, p99_9, max] =
-            [found.min_ns, found.p50_ns, found.p99_ns, found.p99_9_ns, found.max_ns]
-                .map(|value| nanos(value as f64));
+            [all.min_ns, all.p50_ns, all.p99_ns, all.p99_9_ns, all.max_ns].map(|value| nanos(value as f64));
         let tagged = maybe(found.tagged_mean_ns, nanos);
         Some([size.frame_bytes.to_string(), pps(found.frames_per_second), tagged, min, p50, p99, p99_9, max])
     });

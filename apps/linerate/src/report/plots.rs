@@ -6,7 +6,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use super::Report;
-use crate::rfc2544 as rfc;
+use crate::figures::LatencyFigures;
 use crate::rfc2544::{Results, SizeResults};
 use crate::units::{bits, nanos, pps};
 
@@ -136,12 +136,13 @@ pub(super) fn throughput(results: &Results) -> Drawn<Option<String>> {
 }
 
 /// A colour, a name, and which figure.
-type Figure<'n> = (usize, &'n str, fn(&rfc::Latency) -> u64);
+type Figure<'n> = (usize, &'n str, fn(&LatencyFigures) -> u64);
 
 /// Percentiles of latency against frame size, on a logarithmic scale.
 pub(super) fn latency(results: &Results) -> Drawn<Option<String>> {
     let curve = |(i, name, of): Figure<'_>| {
-        let log = |size: &SizeResults| size.latency.as_ref().map(|found| (of(found).max(1) as f64).log10());
+        let log =
+            |size: &SizeResults| size.latency.as_ref().map(|found| (of(&found.all).max(1) as f64).log10());
         Curve::new(name, by_size(results, log), i, true)
     };
     let figures: [Figure<'_>; 4] = [

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::throughput::Tried;
 use super::{Options, Tester, Trial};
+use crate::figures::LatencyFigures;
 
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
@@ -23,20 +24,9 @@ pub struct Latency {
     pub trials: u32,
     /// Mean over the trials' tagged frames: RFC 2544's figure. None if none of them arrived.
     pub tagged_mean_ns: Option<f64>,
-    /// Frames that the other figures are about.
-    pub frames: u64,
-    /// The fastest.
-    pub min_ns: u64,
-    /// The mean.
-    pub mean_ns: f64,
-    /// Half took less.
-    pub p50_ns: u64,
-    /// One in a hundred took longer.
-    pub p99_ns: u64,
-    /// One in a thousand.
-    pub p99_9_ns: u64,
-    /// The slowest.
-    pub max_ns: u64,
+    /// Of all frames; zeros if none arrived.
+    #[serde(flatten)]
+    pub all: LatencyFigures,
     /// Lost in these trials, of all frames sent.
     pub loss_percent: f64,
 }
@@ -68,13 +58,7 @@ pub(super) fn measure<T: Tester>(
         load_percent: options.latency_load * 100.0,
         trials,
         tagged_mean_ns: (!tagged.is_empty()).then(|| mean(&tagged)),
-        frames: all.len(),
-        min_ns: all.min(),
-        mean_ns: all.mean(),
-        p50_ns: all.value_at_quantile(0.5),
-        p99_ns: all.value_at_quantile(0.99),
-        p99_9_ns: all.value_at_quantile(0.999),
-        max_ns: all.max(),
+        all: LatencyFigures::of(&all).unwrap_or_default(),
         loss_percent: if sent == 0 { 0.0 } else { (sent - received) as f64 * 100.0 / sent as f64 },
     })
 }
@@ -90,9 +74,18 @@ mod tests {
         let options = Options { latency_trials: 5, latency_load: 0.5, ..Options::new(10_000_000_000) };
         let found = measure(&mut model, 64, &options, 800e3, &mut Vec::new()).unwrap();
         assert_eq!(found.tagged_mean_ns, Some(100_000.0));
-        assert!((found.p50_ns as f64 - 100_000.0).abs() < 100.0 && found.p50_ns == found.max_ns);
+        assert!((found.all.p50_ns as f64 - 100_000.0).abs() < 100.0 && found.all.p50_ns == found.all.max_ns);
         assert_eq!((found.trials, found.frames_per_second), (5, 400e3));
         // Five trials of 120 s.
-        assert_eq!((found.frames, model.trials.len()), (5 * 400_000 * 120, 5));
+        assert_eq!((found.all.frames, model.trials.len()), (5 * 400_000 * 120, 5));
+    }
+
+    #[test]
+    fn where_nothing_arrives_the_names_stand_beside_zeros() {
+        let mut model = Model { loss: 1.0, ..Model::carrying(1e6) };
+        let options = Options { latency_trials: 2, latency_load: 0.5, ..Options::new(10_000_000_000) };
+        let found = measure(&mut model, 64, &options, 800e3, &mut Vec::new()).unwrap();
+        let names = r#"{"frames_per_second":400000.0,"load_percent":50.0,"trials":2,"tagged_mean_ns":null,"frames":0,"min_ns":0,"mean_ns":0.0,"p50_ns":0,"p99_ns":0,"p99_9_ns":0,"max_ns":0,"loss_percent":100.0}"#;
+        assert_eq!(serde_json::to_string(&found).unwrap(), names);
     }
 }

@@ -42,9 +42,9 @@ fn add(out: &mut String, size: &SizeResults) {
         ));
     }
     if let Some(found) = &size.latency {
+        let all = &found.all;
         let [min, p50, p99, p99_9, max] =
-            [found.min_ns, found.p50_ns, found.p99_ns, found.p99_9_ns, found.max_ns]
-                .map(|value| nanos(value as f64));
+            [all.min_ns, all.p50_ns, all.p99_ns, all.p99_9_ns, all.max_ns].map(|value| nanos(value as f64));
         let tagged = found.tagged_mean_ns.map_or("none arrived".to_owned(), nanos);
         line(format!(
             "  {:<28} {tagged} (tagged frames' mean); min {min} p50 {p50} p99 {p99} p99.9 {p99_9} max {max}",

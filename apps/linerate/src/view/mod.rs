@@ -14,7 +14,7 @@ pub mod lines;
 pub mod rates;
 pub mod screen;
 
-pub use rates::{LatencyFigures, Rates};
+pub use rates::Rates;
 
 /// What is to be shown.
 #[derive(Clone, Copy, Debug)]

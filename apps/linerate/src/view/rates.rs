@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use hdrhistogram::Histogram;
 use pmd::BURST;
 use serde::Serialize;
 
 use crate::bottleneck::{self, Verdict};
-use crate::figures::{MarkedFigures, PortFigures, QueueFigures, Snapshot};
+use crate::figures::{LatencyFigures, MarkedFigures, PortFigures, QueueFigures, Snapshot};
 use crate::line_rate::OVERHEAD;
 
 /// Sizes of bursts that are shown together: from, to.
@@ -98,40 +97,6 @@ pub struct MarkedRates {
     pub corrupted_frames: u64,
     /// Arrived without a mark.
     pub foreign_frames: u64,
-}
-
-/// A distribution of latencies.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct LatencyFigures {
-    /// Of how many frames.
-    pub frames: u64,
-    /// The fastest.
-    pub min_ns: u64,
-    /// The mean.
-    pub mean_ns: f64,
-    /// Half took less.
-    pub p50_ns: u64,
-    /// One in a hundred took longer.
-    pub p99_ns: u64,
-    /// One in a thousand.
-    pub p99_9_ns: u64,
-    /// The slowest.
-    pub max_ns: u64,
-}
-
-impl LatencyFigures {
-    /// Of a histogram; `None` if it is empty.
-    pub fn of(histogram: &Histogram<u64>) -> Option<LatencyFigures> {
-        (!histogram.is_empty()).then(|| LatencyFigures {
-            frames: histogram.len(),
-            min_ns: histogram.min(),
-            mean_ns: histogram.mean(),
-            p50_ns: histogram.value_at_quantile(0.5),
-            p99_ns: histogram.value_at_quantile(0.99),
-            p99_9_ns: histogram.value_at_quantile(0.999),
-            max_ns: histogram.max(),
-        })
-    }
 }
 
 impl Rates {
@@ -249,6 +214,7 @@ fn marked(was: &MarkedFigures, is: &MarkedFigures) -> MarkedRates {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use hdrhistogram::Histogram;
     use pmd::Drops;
     use std::time::Duration;
 
