@@ -115,7 +115,7 @@ pub fn judge(before: &Snapshot, after: &Snapshot) -> Verdict {
     let seconds = after.elapsed.saturating_sub(before.elapsed).as_secs_f64();
     let ports: Vec<Delta<'_>> =
         before.ports.iter().zip(&after.ports).map(|(was, is)| Delta::between(was, is, seconds)).collect();
-    let moved: u64 = ports.iter().map(|port| port.rx + port.due()).sum();
+    let moved: u64 = ports.iter().map(|port| port.grown.rx_frames + port.due()).sum();
     if seconds <= 0.0 || moved == 0 {
         return Verdict::new(Who::CannotSay, "no frame was sent, received or due");
     }
@@ -128,50 +128,23 @@ pub fn judge(before: &Snapshot, after: &Snapshot) -> Verdict {
 struct Delta<'a> {
     port: &'a PortFigures,
     seconds: f64,
-    rx: u64,
-    tx: u64,
-    tx_bytes: u64,
-    rx_bytes: u64,
-    unsent: u64,
-    behind: u64,
-    rx_polls: [u64; BURST + 1],
-    tx_bursts: [u64; BURST + 1],
+    /// All its queues.
+    grown: QueueFigures,
     drops: Drops,
 }
 
 impl<'a> Delta<'a> {
     fn between(was: &PortFigures, is: &'a PortFigures, seconds: f64) -> Delta<'a> {
-        let grown = |of: fn(&QueueFigures) -> u64| -> u64 {
-            let sum = |port: &PortFigures| port.queues.iter().map(of).sum::<u64>();
-            sum(is).saturating_sub(sum(was))
-        };
-        let bursts = |of: fn(&QueueFigures) -> &[u64; BURST + 1]| {
-            std::array::from_fn(|size| {
-                let sum = |port: &PortFigures| port.queues.iter().map(|queue| of(queue)[size]).sum::<u64>();
-                sum(is).saturating_sub(sum(was))
-            })
-        };
         let mut drops = Drops::default();
         for (name, n) in is.drops.iter() {
             drops.add(name, n.saturating_sub(was.drops.get(name)));
         }
-        Delta {
-            port: is,
-            seconds,
-            rx: grown(|queue| queue.rx_frames),
-            tx: grown(|queue| queue.tx_frames),
-            rx_bytes: grown(|queue| queue.rx_bytes),
-            tx_bytes: grown(|queue| queue.tx_bytes),
-            unsent: grown(|queue| queue.unsent),
-            behind: grown(|queue| queue.behind),
-            rx_polls: bursts(|queue| &queue.rx_bursts),
-            tx_bursts: bursts(|queue| &queue.tx_bursts),
-            drops,
-        }
+        let grown = QueueFigures::sum(&is.queues).since(&QueueFigures::sum(&was.queues));
+        Delta { port: is, seconds, grown, drops }
     }
 
     fn due(&self) -> u64 {
-        self.tx + self.unsent + self.behind
+        self.grown.tx_frames + self.grown.unsent + self.grown.behind
     }
 
     /// How full the link is, each way, if it has a speed.
@@ -179,17 +152,20 @@ impl<'a> Delta<'a> {
         let speed = self.port.bits_per_second? as f64;
         let part =
             |bytes: u64, frames: u64| ((bytes + frames * OVERHEAD as u64) * 8) as f64 / self.seconds / speed;
-        Some((part(self.rx_bytes, self.rx), part(self.tx_bytes, self.tx)))
+        Some((
+            part(self.grown.rx_bytes, self.grown.rx_frames),
+            part(self.grown.tx_bytes, self.grown.tx_frames),
+        ))
     }
 
     /// Tx bursts of which the device took nothing, of all.
     fn refused(&self) -> (u64, u64) {
-        (self.tx_bursts[0], self.tx_bursts.iter().sum())
+        (self.grown.tx_bursts[0], self.grown.tx_bursts.iter().sum())
     }
 
     /// Polls that found nothing, and polls that found a full burst, of all.
     fn polls(&self) -> (u64, u64, u64) {
-        (self.rx_polls[0], self.rx_polls[BURST], self.rx_polls.iter().sum())
+        (self.grown.rx_bursts[0], self.grown.rx_bursts[BURST], self.grown.rx_bursts.iter().sum())
     }
 
     /// What our port dropped. What `sim:` drops is the device's doing: it plays the wire.
@@ -218,8 +194,8 @@ fn marked_between(was: &MarkedFigures, is: &MarkedFigures) -> MarkedFigures {
 
 /// The sending side: frames were due and not sent.
 fn short(ports: &[Delta<'_>]) -> Option<Verdict> {
-    let port = ports.iter().max_by_key(|port| port.unsent + port.behind)?;
-    let missing = port.unsent + port.behind;
+    let port = ports.iter().max_by_key(|port| port.grown.unsent + port.grown.behind)?;
+    let missing = port.grown.unsent + port.grown.behind;
     let share = part(missing, port.due());
     if share < SHORT {
         return None;
@@ -235,14 +211,14 @@ fn short(ports: &[Delta<'_>]) -> Option<Verdict> {
         (Who::Link, format!("the link carries {} of line rate", percent(tx * 100.0)))
     } else if let Some(why) = ceiling(ports, port) {
         (Who::NicCeiling, why)
-    } else if port.unsent >= port.behind {
+    } else if port.grown.unsent >= port.grown.behind {
         let (refused, bursts) = port.refused();
         (
             Who::Driver,
             format!(
                 "for {} of them the device had no room; it took nothing of {refused} of {bursts} bursts, at {}",
-                port.unsent,
-                pps(port.tx as f64 / port.seconds)
+                port.grown.unsent,
+                pps(port.grown.tx_frames as f64 / port.seconds)
             ),
         )
     } else {
@@ -250,7 +226,7 @@ fn short(ports: &[Delta<'_>]) -> Option<Verdict> {
             Who::Generator,
             format!(
                 "{} of them were made too late or had no buffers; the device refused {}",
-                port.behind, port.unsent
+                port.grown.behind, port.grown.unsent
             ),
         )
     };
@@ -267,7 +243,9 @@ fn ceiling(ports: &[Delta<'_>], port: &Delta<'_>) -> Option<String> {
     };
     let known = CEILINGS.iter().find(|ceiling| is(port.port, ceiling))?;
     let alike = ports.iter().filter(|other| is(other.port, known));
-    let rate = alike.map(|other| other.tx.max(other.rx) as f64 / other.seconds).sum::<f64>();
+    let rate = alike
+        .map(|other| other.grown.tx_frames.max(other.grown.rx_frames) as f64 / other.seconds)
+        .sum::<f64>();
     (rate >= known.frames_per_second * AT_CEILING).then(|| {
         format!(
             "{} ends near {} a card ({}); here {} pass",
@@ -319,7 +297,7 @@ fn full(ports: &[Delta<'_>]) -> Option<Verdict> {
 
 /// A sender without a rate: what the device leaves is not missing, and limits all the same.
 fn refused(ports: &[Delta<'_>]) -> Option<Verdict> {
-    let port = ports.iter().max_by_key(|port| port.tx)?;
+    let port = ports.iter().max_by_key(|port| port.grown.tx_frames)?;
     let (refused, bursts) = port.refused();
     if part(refused, bursts) < 0.1 {
         return None;
@@ -348,17 +326,22 @@ fn enough(ports: &[Delta<'_>], marked: &MarkedFigures) -> Verdict {
             format!("all {} frames due were sent, and what was sent arrived", marked.sent),
         );
     }
-    let receiving = ports.iter().max_by_key(|port| port.rx).filter(|port| port.rx > 0);
+    let receiving =
+        ports.iter().max_by_key(|port| port.grown.rx_frames).filter(|port| port.grown.rx_frames > 0);
     let Some(port) = receiving else {
-        let sent: u64 = ports.iter().map(|port| port.tx).sum();
+        let sent: u64 = ports.iter().map(|port| port.grown.tx_frames).sum();
         return Verdict::new(Who::Nobody, format!("the devices took all {sent} frames that were due"));
     };
     if let Some(why) = saturated(port) {
         return Verdict::new(Who::Core, why);
     }
     let own: u64 = ports.iter().map(Delta::own_drops).sum();
-    if part(own, port.rx + own) >= SHORT {
-        let why = format!("our own ports dropped {own} of {} frames; {}", port.rx + own, names(&port.drops));
+    if part(own, port.grown.rx_frames + own) >= SHORT {
+        let why = format!(
+            "our own ports dropped {own} of {} frames; {}",
+            port.grown.rx_frames + own,
+            names(&port.drops)
+        );
         return Verdict::new(Who::Driver, why);
     }
     let (nothing, _, polls) = port.polls();

@@ -61,6 +61,34 @@ pub struct QueueFigures {
     pub busy_cycles: u64,
 }
 
+impl QueueFigures {
+    /// All of them together; its `cpu` means nothing.
+    pub fn sum(queues: &[QueueFigures]) -> QueueFigures {
+        Self::each(0, |count| queues.iter().map(count).sum())
+    }
+
+    /// What was added since.
+    pub fn since(&self, was: &QueueFigures) -> QueueFigures {
+        Self::each(self.cpu, |count| count(self).saturating_sub(count(was)))
+    }
+
+    /// Every count, as `of` makes it.
+    fn each(cpu: usize, of: impl Fn(&dyn Fn(&QueueFigures) -> u64) -> u64) -> QueueFigures {
+        QueueFigures {
+            cpu,
+            rx_frames: of(&|queue| queue.rx_frames),
+            rx_bytes: of(&|queue| queue.rx_bytes),
+            tx_frames: of(&|queue| queue.tx_frames),
+            tx_bytes: of(&|queue| queue.tx_bytes),
+            unsent: of(&|queue| queue.unsent),
+            behind: of(&|queue| queue.behind),
+            rx_bursts: std::array::from_fn(|size| of(&|queue| queue.rx_bursts[size])),
+            tx_bursts: std::array::from_fn(|size| of(&|queue| queue.tx_bursts[size])),
+            busy_cycles: of(&|queue| queue.busy_cycles),
+        }
+    }
+}
+
 /// What became of marked frames: counted by the sequence number and the checksum in each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MarkedFigures {

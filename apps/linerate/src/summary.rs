@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::figures::{MarkedFigures, PortFigures, Snapshot};
+use crate::figures::{MarkedFigures, PortFigures, QueueFigures, Snapshot};
 use crate::line_rate::OVERHEAD;
 
 /// A run, summed up. Rates are means over `seconds`.
@@ -112,22 +112,20 @@ impl Direction {
 impl PortSummary {
     /// What a port did between two looks, or since the beginning; `seconds` lie between.
     pub fn new(now: &PortFigures, before: Option<&PortFigures>, seconds: f64) -> PortSummary {
-        let sum = |figure: fn(&crate::figures::QueueFigures) -> u64| {
-            let of = |port: &PortFigures| port.queues.iter().map(figure).sum::<u64>();
-            of(now) - before.map_or(0, of)
-        };
+        let sum = |port: &PortFigures| QueueFigures::sum(&port.queues);
+        let grown = before.map_or_else(|| sum(now), |before| sum(now).since(&sum(before)));
         let line_rate = now.bits_per_second;
-        let rx = Direction::new(sum(|q| q.rx_frames), sum(|q| q.rx_bytes), seconds, line_rate);
-        let tx = Direction::new(sum(|q| q.tx_frames), sum(|q| q.tx_bytes), seconds, line_rate);
-        let (frames, cycles) = (rx.frames + tx.frames, sum(|q| q.busy_cycles));
+        let rx = Direction::new(grown.rx_frames, grown.rx_bytes, seconds, line_rate);
+        let tx = Direction::new(grown.tx_frames, grown.tx_bytes, seconds, line_rate);
+        let (frames, cycles) = (rx.frames + tx.frames, grown.busy_cycles);
         PortSummary {
             port: now.url.clone(),
             driver: now.driver,
             line_rate_bits_per_second: line_rate,
             rx,
             tx,
-            unsent: sum(|q| q.unsent),
-            behind: sum(|q| q.behind),
+            unsent: grown.unsent,
+            behind: grown.behind,
             cycles_per_frame: (frames > 0).then(|| cycles as f64 / frames as f64),
             drops: now.drops.iter().filter(|(_, count)| *count > 0).collect(),
         }

@@ -117,83 +117,46 @@ impl Rates {
 }
 
 fn port(was: &PortFigures, is: &PortFigures, seconds: f64) -> PortRates {
-    let queues: Vec<_> =
-        was.queues.iter().zip(&is.queues).map(|(was, is)| Over { seconds, was, is }).collect();
-    let rates = |queue: &Over<'_>| queue.rates(is.bits_per_second);
+    let rates = |was: &QueueFigures, now: &QueueFigures| rates(&now.since(was), seconds, is.bits_per_second);
+    let queues = was.queues.iter().zip(&is.queues).map(|(was, is)| rates(was, is));
     let drops = is.drops.iter().map(|(name, n)| (name.to_owned(), n.saturating_sub(was.drops.get(name))));
-    let (sum_was, sum_is) = (sum(&was.queues), sum(&is.queues));
-    let total = Over { seconds, was: &sum_was, is: &sum_is }.rates(is.bits_per_second);
+    let total = rates(&QueueFigures::sum(&was.queues), &QueueFigures::sum(&is.queues));
     PortRates {
         url: is.url.clone(),
         driver: is.driver,
         line_rate_bits_per_second: is.bits_per_second,
         total: QueueRates { cpu: None, ..total },
-        queues: queues.iter().map(rates).collect(),
+        queues: queues.collect(),
         drops: drops.filter(|(_, n)| *n > 0).collect(),
     }
 }
 
-fn sum(queues: &[QueueFigures]) -> QueueFigures {
-    let of = |field: fn(&QueueFigures) -> u64| queues.iter().map(field).sum::<u64>();
-    let bursts = |field: fn(&QueueFigures) -> &[u64; BURST + 1]| {
-        std::array::from_fn(|size| queues.iter().map(|queue| field(queue)[size]).sum())
-    };
-    QueueFigures {
-        cpu: 0,
-        rx_frames: of(|queue| queue.rx_frames),
-        rx_bytes: of(|queue| queue.rx_bytes),
-        tx_frames: of(|queue| queue.tx_frames),
-        tx_bytes: of(|queue| queue.tx_bytes),
-        unsent: of(|queue| queue.unsent),
-        behind: of(|queue| queue.behind),
-        busy_cycles: of(|queue| queue.busy_cycles),
-        rx_bursts: bursts(|queue| &queue.rx_bursts),
-        tx_bursts: bursts(|queue| &queue.tx_bursts),
+/// What a queue's growth in so many seconds comes to.
+fn rates(grown: &QueueFigures, seconds: f64, line_rate: Option<u64>) -> QueueRates {
+    let rate = |count: u64| count as f64 / seconds;
+    let bits = |bytes: u64, frames: u64| rate((bytes + frames * OVERHEAD as u64) * 8);
+    let rx_bits = bits(grown.rx_bytes, grown.rx_frames);
+    let tx_bits = bits(grown.tx_bytes, grown.tx_frames);
+    let percent = |bits: f64| line_rate.map(|speed| bits * 100.0 / speed as f64);
+    let (frames, cycles) = (grown.rx_frames + grown.tx_frames, grown.busy_cycles);
+    QueueRates {
+        cpu: Some(grown.cpu),
+        rx_frames_per_second: rate(grown.rx_frames),
+        rx_bits_per_second: rx_bits,
+        rx_line_rate_percent: percent(rx_bits),
+        tx_frames_per_second: rate(grown.tx_frames),
+        tx_bits_per_second: tx_bits,
+        tx_line_rate_percent: percent(tx_bits),
+        unsent_per_second: rate(grown.unsent),
+        behind_per_second: rate(grown.behind),
+        cycles_per_frame: (frames > 0 && cycles > 0).then(|| cycles as f64 / frames as f64),
+        rx_bursts: classes(&grown.rx_bursts),
+        tx_bursts: classes(&grown.tx_bursts),
     }
 }
 
-/// A queue, before and after.
-struct Over<'a> {
-    seconds: f64,
-    was: &'a QueueFigures,
-    is: &'a QueueFigures,
-}
-
-impl Over<'_> {
-    fn grown(&self, field: fn(&QueueFigures) -> u64) -> u64 {
-        field(self.is).saturating_sub(field(self.was))
-    }
-
-    fn bits(&self, bytes: u64, frames: u64) -> f64 {
-        ((bytes + frames * OVERHEAD as u64) * 8) as f64 / self.seconds
-    }
-
-    fn rates(&self, line_rate: Option<u64>) -> QueueRates {
-        let rate = |field| self.grown(field) as f64 / self.seconds;
-        let (rx, tx) = (self.grown(|queue| queue.rx_frames), self.grown(|queue| queue.tx_frames));
-        let rx_bits = self.bits(self.grown(|queue| queue.rx_bytes), rx);
-        let tx_bits = self.bits(self.grown(|queue| queue.tx_bytes), tx);
-        let percent = |bits: f64| line_rate.map(|speed| bits * 100.0 / speed as f64);
-        let cycles = self.grown(|queue| queue.busy_cycles) as f64;
-        QueueRates {
-            cpu: Some(self.is.cpu),
-            rx_frames_per_second: rate(|queue| queue.rx_frames),
-            rx_bits_per_second: rx_bits,
-            rx_line_rate_percent: percent(rx_bits),
-            tx_frames_per_second: rate(|queue| queue.tx_frames),
-            tx_bits_per_second: tx_bits,
-            tx_line_rate_percent: percent(tx_bits),
-            unsent_per_second: rate(|queue| queue.unsent),
-            behind_per_second: rate(|queue| queue.behind),
-            cycles_per_frame: (rx + tx > 0 && cycles > 0.0).then(|| cycles / (rx + tx) as f64),
-            rx_bursts: classes(&self.was.rx_bursts, &self.is.rx_bursts),
-            tx_bursts: classes(&self.was.tx_bursts, &self.is.tx_bursts),
-        }
-    }
-}
-
-fn classes(was: &[u64; BURST + 1], is: &[u64; BURST + 1]) -> [u64; BURST_CLASSES.len()] {
-    BURST_CLASSES.map(|(from, to)| (from..=to).map(|size| is[size].saturating_sub(was[size])).sum())
+fn classes(bursts: &[u64; BURST + 1]) -> [u64; BURST_CLASSES.len()] {
+    BURST_CLASSES.map(|(from, to)| bursts[from..=to].iter().sum())
 }
 
 fn marked(was: &MarkedFigures, is: &MarkedFigures) -> MarkedRates {
