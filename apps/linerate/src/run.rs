@@ -424,7 +424,8 @@ impl Run {
     }
 }
 
-fn wait(at_most: Duration, done: impl Fn() -> bool) -> bool {
+/// Waits until it is done, at most so long. False: it is not.
+pub(crate) fn wait(at_most: Duration, done: impl Fn() -> bool) -> bool {
     let deadline = std::time::Instant::now() + at_most;
     while !done() {
         if std::time::Instant::now() >= deadline {

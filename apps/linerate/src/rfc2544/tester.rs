@@ -20,7 +20,7 @@ use super::{Options, Tester, Trial, TrialFigures};
 use crate::counters::{MarkCounters, QueueCounters, histogram};
 use crate::figures::{MarkedFigures, PortFigures};
 use crate::rate::Rate;
-use crate::run::LINK_UP;
+use crate::run::{LINK_UP, wait};
 use crate::template::{FCS, Frames, Sizes, Template, TemplateError};
 use crate::traffic::{Receiver, Sender};
 
@@ -129,10 +129,7 @@ impl TestPort {
 
     /// Waits for its link: some NICs negotiate for seconds. Trials say it if it stays down.
     pub fn await_link(&self) {
-        let deadline = std::time::Instant::now() + LINK_UP;
-        while self.port.link() == LinkState::Down && std::time::Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        wait(LINK_UP, || self.port.link() == LinkState::Up);
     }
 
     /// What it is, as figures without any queue's.
