@@ -262,7 +262,7 @@ mod tests {
         // One after the other: both are called `memory:cost`.
         for (connections, in_flight, reply_bytes) in [(3000, 64, 64), (2, 4, 100_000), (1, 1, 1)] {
             let cost = cost(connections, in_flight, reply_bytes);
-            assert!(cost.per_second > 0.0 && cost.resident_bytes > cost.before_bytes / 2);
+            assert!(cost.per_second > 0.0);
         }
     }
 }

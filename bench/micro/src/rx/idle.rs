@@ -264,7 +264,7 @@ mod tests {
         let Beside { connections, calls_per_second, bytes_each } = idle(20_000, cpu);
         assert_eq!(connections, 20_000 + AT_ONCE);
         assert!(calls_per_second > 0.0);
-        // Other tests share the process and its memory: it may have shrunk meanwhile.
+        // Other tests share the process and its memory, which may have shrunk meanwhile: `tests/memory.rs` asks for more.
         assert!(bytes_each < 20_000.0, "{bytes_each} bytes each");
     }
 }
