@@ -412,6 +412,7 @@ fn play(
     begin(&mut run)?;
     let took = watch(&run, common, &interrupted, &mut report);
     if tolerance.is_some() {
+        report.sending_ended(&run.snapshot());
         run.wait_arrived(DRAIN);
     }
     let last = run.snapshot();

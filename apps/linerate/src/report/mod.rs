@@ -18,6 +18,7 @@ use crate::bottleneck::Verdict;
 use crate::figures::{PortFigures, Snapshot};
 use crate::rfc2544;
 use crate::view::Rates;
+use crate::view::rates::PortRates;
 
 mod csv;
 mod html;
@@ -48,7 +49,7 @@ pub struct Report {
     pub machine: Machine,
     /// The ports.
     pub ports: Vec<PortEntry>,
-    /// The whole run as one interval; `null` if there were no two looks at it.
+    /// The whole run as one interval, rates without the wait for the last frames; `null` if there were no two looks at it.
     pub total: Option<Rates>,
     /// Who was in the way, over the whole run.
     pub bottleneck: Option<Verdict>,
@@ -62,6 +63,8 @@ pub struct Report {
     first: Option<Snapshot>,
     #[serde(skip)]
     last: Option<Snapshot>,
+    #[serde(skip)]
+    sent: Option<Snapshot>,
     #[serde(skip)]
     kept: Option<Snapshot>,
     #[serde(skip)]
@@ -138,6 +141,7 @@ impl Report {
             notes: Vec::new(),
             first: None,
             last: None,
+            sent: None,
             kept: None,
             stride: 1,
             seen: 0,
@@ -159,6 +163,12 @@ impl Report {
         self.last = Some(snapshot.clone());
     }
 
+    /// A look at the moment from which nothing is sent any more. What comes later counts, and its time does not: a wait makes no rate lower.
+    pub fn sending_ended(&mut self, snapshot: &Snapshot) {
+        self.look(snapshot);
+        self.sent = Some(snapshot.clone());
+    }
+
     fn keep(&mut self, snapshot: &Snapshot) {
         if self.rates.len() == SERIES_MAX {
             // From now on only every other one; those there are stay, as every other one too.
@@ -177,8 +187,15 @@ impl Report {
     /// The run is over: sums it up.
     pub fn finish(&mut self) {
         if let (Some(first), Some(last)) = (&self.first, &self.last) {
-            let total = Rates::between(first, last);
+            let mut total = Rates::between(first, last);
             self.bottleneck = Some(total.bottleneck.clone());
+            if let Some(sent) = &self.sent {
+                let sending = Rates::between(first, sent);
+                total.interval_seconds = sending.interval_seconds;
+                for (port, sending) in total.ports.iter_mut().zip(sending.ports) {
+                    *port = PortRates { drops: std::mem::take(&mut port.drops), ..sending };
+                }
+            }
             self.total = Some(total);
         }
     }
@@ -227,6 +244,19 @@ pub(crate) mod tests {
         assert!(intervals.windows(2).all(|pair| pair[0].elapsed_seconds < pair[1].elapsed_seconds));
         assert!(intervals.last().unwrap().elapsed_seconds > 8990.0);
         assert_eq!(report.total.unwrap().interval_seconds, 9000.0);
+    }
+
+    #[test]
+    fn waiting_for_the_last_frames_makes_no_rate_lower() {
+        let mut report = Report::new("generate", []);
+        report.look(&snapshot(0));
+        report.sending_ended(&snapshot(4));
+        let wait = Snapshot { elapsed: snapshot(6).elapsed, ..snapshot(4) };
+        report.look(&wait);
+        report.finish();
+        let total = report.total.unwrap();
+        assert_eq!((total.interval_seconds, total.ports[0].total.rx_frames_per_second), (4.0, 2e6));
+        assert_eq!(report.rates.iter().map(|rates| rates.interval_seconds).collect::<Vec<_>>(), [4.0, 2.0]);
     }
 
     #[test]
