@@ -63,6 +63,8 @@ pub fn percent(value: f64) -> String {
     let distance = value.min((100.0 - value).abs()).abs();
     match distance {
         0.0 => format!("{value:.0} %"),
+        // As good as all of it, whatever a division left.
+        d if d < 5e-7 && value > 50.0 => format!("{value:.0} %"),
         d if d >= 1.0 => format!("{value:.1} %"),
         d if d >= 0.1 => format!("{value:.2} %"),
         d if d >= 0.001 => format!("{value:.4} %"),
@@ -100,8 +102,8 @@ mod tests {
     #[test]
     fn a_loss_that_is_not_none_does_not_look_like_none() {
         assert_eq!(
-            [0.0, 100.0, 0.0012, 3.44, 99.997].map(percent),
-            ["0 %", "100 %", "0.0012 %", "3.4 %", "99.9970 %"]
+            [0.0, 100.0, 0.0012, 3.44, 99.997, 99.999_999_9].map(percent),
+            ["0 %", "100 %", "0.0012 %", "3.4 %", "99.9970 %", "100 %"]
         );
     }
 }
