@@ -3,6 +3,7 @@
 use super::place::PlaceError;
 use super::plots::{self, Drawn};
 use super::{PortEntry, Report};
+use crate::figures::LatencyFigures;
 use crate::rfc2544::{Results, SizeResults, Throughput};
 use crate::units::{bits, nanos, percent, pps, seconds};
 use crate::view::Rates;
@@ -13,7 +14,8 @@ h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.2rem}\
 table{border-collapse:collapse;font-size:.9rem;margin:.8rem 0}\
 th,td{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:right;font-variant-numeric:tabular-nums}\
 th:first-child,td:first-child{text-align:left}th{background:#f4f4f4}\
-svg{max-width:100%;height:auto}.wide{overflow-x:auto}code{overflow-wrap:anywhere}.note{color:#555}";
+td{white-space:nowrap}.words td,.words th{text-align:left;white-space:normal}.words td:first-child{white-space:nowrap}\
+.wide,figure{overflow-x:auto}figure{margin:1rem 0}svg{max-width:100%;min-width:35rem;height:auto}code{overflow-wrap:anywhere}.note{color:#555}";
 
 /// The page of a report.
 pub(super) fn page(report: &Report) -> Result<String, PlaceError> {
@@ -72,11 +74,29 @@ impl Page {
     }
 
     fn table<const N: usize>(&mut self, heads: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
+        self.table_of("wide", heads, rows);
+    }
+
+    /// A table of texts rather than of figures: to the left, and on several lines if need be.
+    fn table_of_words<const N: usize>(
+        &mut self,
+        heads: [&str; N],
+        rows: impl IntoIterator<Item = [String; N]>,
+    ) {
+        self.table_of("wide words", heads, rows);
+    }
+
+    fn table_of<const N: usize>(
+        &mut self,
+        class: &str,
+        heads: [&str; N],
+        rows: impl IntoIterator<Item = [String; N]>,
+    ) {
         let row = |cells: &[String; N], tag: &str| {
             let cells = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell)));
             format!("<tr>{}</tr>\n", cells.collect::<String>())
         };
-        self.text += "<div class=\"wide\"><table>\n";
+        self.text += &format!("<div class=\"{class}\"><table>\n");
         self.text += &row(&heads.map(str::to_owned), "th");
         rows.into_iter().for_each(|cells| self.text += &row(&cells, "td"));
         self.text += "</table></div>\n";
@@ -182,7 +202,8 @@ fn loss(page: &mut Page, results: &Results) -> Result<(), PlaceError> {
             ]
         })
     });
-    page.table(["frame", "offered", "sent", "frames", "lost", ""], rows);
+    page.table(["frame", "offered", "sent", "frames sent", "lost", "remark"], rows);
+    page.note("Offered and sent are parts of line rate; lost is of what was sent.");
     Ok(())
 }
 
@@ -276,6 +297,10 @@ fn run(page: &mut Page, report: &Report, total: &Rates) -> Result<(), PlaceError
         "drops",
     ];
     page.table(heads, rows);
+    page.note(&format!(
+        "Means over {:.1} s, until nothing was sent any more. On the wire is with preamble, FCS and gap.",
+        total.interval_seconds
+    ));
     let drops = total.ports.iter().enumerate().flat_map(|(i, port)| {
         port.drops.iter().map(move |(name, n)| [format!("port {i} {name}"), n.to_string()])
     });
@@ -285,7 +310,15 @@ fn run(page: &mut Page, report: &Report, total: &Rates) -> Result<(), PlaceError
     }
     if let Some(latency) = report.latency() {
         page.heading("Latency");
+        if let Some(all) = LatencyFigures::of(latency) {
+            let figures = [all.min_ns as f64, all.mean_ns, all.p50_ns as f64, all.p99_ns as f64];
+            let cells = [figures.as_slice(), &[all.p99_9_ns as f64, all.max_ns as f64]].concat();
+            let row: [String; 7] =
+                std::array::from_fn(|i| if i == 0 { all.frames.to_string() } else { nanos(cells[i - 1]) });
+            page.table(["frames", "min", "mean", "p50", "p99", "p99.9", "max"], [row]);
+        }
         page.plot("the distribution of latency", plots::distribution(latency))?;
+        page.note("So many of the marked frames took no longer; the slowest ones are spread out. Time stamps are per burst.");
     }
     Ok(())
 }
@@ -299,7 +332,10 @@ fn about(page: &mut Page, report: &Report) {
             if port.line_rate_bits_per_second.is_some() { speed } else { "no speed known".to_owned() };
         [format!("port {i}"), port.url.clone(), port.driver.clone(), speed, port.notes.join("; ")]
     };
-    page.table(["", "URL", "driver", "line rate", "notes"], report.ports.iter().enumerate().map(row));
+    page.table_of_words(
+        ["", "URL", "driver", "line rate", "notes"],
+        report.ports.iter().enumerate().map(row),
+    );
     page.heading("About this report");
     report.notes.iter().for_each(|note| page.paragraph(note));
     page.text += &format!("<p><code>{}</code></p>\n", escaped(&report.command.join(" ")));

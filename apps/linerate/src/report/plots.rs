@@ -11,6 +11,8 @@ use crate::rfc2544::{Results, SizeResults};
 use crate::units::{bits, nanos, pps};
 
 const SIZE: (u32, u32) = (960, 420);
+/// Of an axis without a reason for another number.
+const LABELS: usize = 11;
 const GREY: RGBColor = RGBColor(130, 130, 130);
 /// Colours that are told apart by everybody (Okabe and Ito).
 const COLOURS: [RGBColor; 8] = [
@@ -28,6 +30,9 @@ pub(super) type Drawn<T = ()> = Result<T, Box<dyn std::error::Error>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 type Points = Vec<(f64, f64)>;
+
+/// Of the names of curves, to the right of their plot.
+const NAMES_WIDTH: i32 = 150;
 
 /// A curve, and how it is drawn.
 struct Curve {
@@ -58,6 +63,7 @@ struct Axes<'f> {
     x_label: &'f dyn Fn(&f64) -> String,
     x_labels: usize,
     y_label: &'f dyn Fn(&f64) -> String,
+    y_labels: usize,
 }
 
 /// Draws curves on axes; `None` if there is nothing to draw.
@@ -69,7 +75,15 @@ fn draw(axes: &Axes<'_>, curves: &[Curve]) -> Drawn<Option<String>> {
     {
         let area: Area<'_> = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
-        let mut chart: Chart<'_, '_> = ChartBuilder::on(&area)
+        // A single curve is what the axis says.
+        let plot = if curves.len() > 1 {
+            let (plot, beside) = area.split_horizontally(SIZE.0 as i32 - NAMES_WIDTH);
+            names(&beside, curves)?;
+            plot
+        } else {
+            area.clone()
+        };
+        let mut chart: Chart<'_, '_> = ChartBuilder::on(&plot)
             .margin(12)
             .x_label_area_size(42)
             .y_label_area_size(90)
@@ -82,31 +96,38 @@ fn draw(axes: &Axes<'_>, curves: &[Curve]) -> Drawn<Option<String>> {
             .x_labels(axes.x_labels)
             .x_label_formatter(axes.x_label)
             .y_label_formatter(axes.y_label)
+            .y_labels(axes.y_labels)
             .axis_desc_style(("sans-serif", 15))
             .label_style(("sans-serif", 14))
             .draw()?;
-        curves.iter().try_for_each(|curve| add(&mut chart, curve))?;
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.3))
-            .label_font(("sans-serif", 14))
-            .draw()?;
+        let widths = widths(curves.len());
+        curves.iter().zip(widths).try_for_each(|(curve, width)| add(&mut chart, curve, width))?;
         area.present()?;
     }
     Ok(Some(svg))
 }
 
-fn add<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>, curve: &Curve) -> Drawn {
-    let style = curve.colour.stroke_width(2);
-    chart
-        .draw_series(std::iter::once(PathElement::new(curve.points.clone(), style)))?
-        .label(&curve.name)
-        .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], style));
+/// Of lines, in the order in which they are drawn: where one lies on another, both are seen.
+fn widths(count: usize) -> impl Iterator<Item = u32> {
+    (0..count).rev().map(move |above| if count <= 4 { 2 + 2 * above as u32 } else { 2 })
+}
+
+/// Which curve is which, from the top to the bottom.
+fn names(area: &Area<'_>, curves: &[Curve]) -> Drawn {
+    for ((at, curve), width) in curves.iter().enumerate().zip(widths(curves.len())) {
+        let y = 24 + 20 * at as i32;
+        area.draw(&PathElement::new([(4, y), (26, y)], curve.colour.stroke_width(width)))?;
+        area.draw(&Text::new(curve.name.clone(), (34, y - 6), ("sans-serif", 14)))?;
+    }
+    Ok(())
+}
+
+fn add<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>, curve: &Curve, width: u32) -> Drawn {
+    let style = curve.colour.stroke_width(width);
+    chart.draw_series(std::iter::once(PathElement::new(curve.points.clone(), style)))?;
     if curve.marks {
         let filled = curve.colour.filled();
-        chart.draw_series(curve.points.iter().map(|&point| Circle::new(point, 4, filled)))?;
+        chart.draw_series(curve.points.iter().map(|&point| Circle::new(point, 3 + width / 2, filled)))?;
     }
     Ok(())
 }
@@ -132,18 +153,19 @@ pub(super) fn throughput(results: &Results) -> Drawn<Option<String>> {
     let line_rate = results.options.line_rate_bits_per_second as f64;
     let last = results.sizes.len() as f64 - 0.5;
     curves.push(Curve::grey("line rate", vec![(-0.5, line_rate), (last, line_rate)]));
-    sized(results, 0.0..line_rate * 1.25, "on the wire", &|y| bits(*y), &curves)
+    let scale =
+        Scale { range: 0.0..line_rate * 1.1, name: "on the wire", label: &|y| bits(*y), labels: LABELS };
+    sized(results, scale, &curves)
 }
 
 /// A colour, a name, and which figure.
 type Figure<'n> = (usize, &'n str, fn(&LatencyFigures) -> u64);
 
-/// Percentiles of latency against frame size, on a logarithmic scale.
+/// Percentiles of latency against frame size; on a logarithmic scale where they are far apart.
 pub(super) fn latency(results: &Results) -> Drawn<Option<String>> {
     let curve = |(i, name, of): Figure<'_>| {
-        let log =
-            |size: &SizeResults| size.latency.as_ref().map(|found| (of(&found.all).max(1) as f64).log10());
-        Curve::new(name, by_size(results, log), i, true)
+        let figure = |size: &SizeResults| size.latency.as_ref().map(|found| of(&found.all).max(1) as f64);
+        Curve::new(name, by_size(results, figure), i, true)
     };
     let figures: [Figure<'_>; 4] = [
         (3, "max", |found| found.max_ns),
@@ -151,14 +173,21 @@ pub(super) fn latency(results: &Results) -> Drawn<Option<String>> {
         (1, "p99", |found| found.p99_ns),
         (0, "p50", |found| found.p50_ns),
     ];
-    let curves = figures.map(curve);
+    let mut curves = figures.map(curve);
     let all = || curves.iter().flat_map(|curve| curve.points.iter().map(|(_, y)| *y));
-    let (low, high) = (all().fold(f64::INFINITY, f64::min).floor(), all().fold(0.0, f64::max).ceil());
-    let range = if low < high { low..high + 0.3 } else { low..low + 1.3 };
     if all().next().is_none() {
         return Ok(None);
     }
-    sized(results, range, "latency", &|y| nanos(10f64.powf(*y)), &curves)
+    let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));
+    if high < 10.0 * low {
+        let scale = Scale { range: 0.0..high * 1.1, name: "latency", label: &|y| nanos(*y), labels: LABELS };
+        return sized(results, scale, &curves);
+    }
+    curves.iter_mut().flat_map(|curve| &mut curve.points).for_each(|(_, y)| *y = y.log10());
+    let decades = low.log10().floor()..high.log10().ceil();
+    let labels = (decades.end - decades.start) as usize + 1;
+    let label = |y: &f64| nanos(10f64.powf(*y));
+    sized(results, Scale { range: decades, name: "latency, log scale", label: &label, labels }, &curves)
 }
 
 fn by_size(results: &Results, of: impl Fn(&SizeResults) -> Option<f64>) -> Points {
@@ -166,14 +195,16 @@ fn by_size(results: &Results, of: impl Fn(&SizeResults) -> Option<f64>) -> Point
     points.filter_map(|(at, size)| Some((at as f64, of(size)?))).collect()
 }
 
+/// What the y axis is.
+struct Scale<'f> {
+    range: std::ops::Range<f64>,
+    name: &'f str,
+    label: &'f dyn Fn(&f64) -> String,
+    labels: usize,
+}
+
 /// Against frame sizes, evenly spaced.
-fn sized(
-    results: &Results,
-    y: std::ops::Range<f64>,
-    y_name: &str,
-    y_label: &dyn Fn(&f64) -> String,
-    curves: &[Curve],
-) -> Drawn<Option<String>> {
+fn sized(results: &Results, scale: Scale<'_>, curves: &[Curve]) -> Drawn<Option<String>> {
     let sizes = &results.sizes;
     let label = |x: &f64| {
         let whole = x.round();
@@ -182,12 +213,13 @@ fn sized(
     };
     let axes = Axes {
         x: -0.5..sizes.len() as f64 - 0.5,
-        y,
+        y: scale.range,
         x_name: "frame size [bytes, FCS included]",
-        y_name,
+        y_name: scale.name,
         x_label: &label,
         x_labels: 2 * sizes.len() + 1,
-        y_label,
+        y_label: scale.label,
+        y_labels: scale.labels,
     };
     draw(&axes, curves)
 }
@@ -202,25 +234,29 @@ pub(super) fn loss(results: &Results) -> Drawn<Option<String>> {
     let most = highest(&curves);
     let digits = if most < 1.0 { 4 } else { 0 };
     let axes = Axes {
-        x: 0.0..120.0,
+        x: 0.0..105.0,
         y: 0.0..most * 1.1,
         x_name: "offered [per cent of line rate]",
         y_name: "lost",
         x_label: &|x| format!("{x:.0}"),
         x_labels: 12,
         y_label: &|y| format!("{y:.digits$} %"),
+        y_labels: LABELS,
     };
     draw(&axes, &curves)
 }
 
-/// Rates over the run, in and out, a pair of curves for each port.
+/// Rates over the run, in and out, a pair of curves for each port: each interval's mean as a step.
 pub(super) fn rates(report: &Report) -> Drawn<Option<String>> {
     let mut curves = Vec::new();
     for (i, _) in report.ports.iter().enumerate() {
         let way = |of: fn(&crate::view::rates::QueueRates) -> f64| -> Points {
-            let point =
-                |rates: &crate::view::Rates| Some((rates.elapsed_seconds, of(&rates.ports.get(i)?.total)));
-            report.rates.iter().filter_map(point).collect()
+            let step = |rates: &crate::view::Rates| {
+                let rate = of(&rates.ports.get(i)?.total);
+                let end = rates.elapsed_seconds;
+                Some([(end - rates.interval_seconds, rate), (end, rate)])
+            };
+            report.rates.iter().filter_map(step).flatten().collect()
         };
         curves.push(Curve::new(
             format!("port {i} out"),
@@ -240,12 +276,13 @@ pub(super) fn rates(report: &Report) -> Drawn<Option<String>> {
     let begin = report.rates.first().map_or(0.0, |rates| rates.elapsed_seconds - rates.interval_seconds);
     let axes = Axes {
         x: begin..end.max(begin + 1e-3),
-        y: 0.0..highest(&curves) * 1.25,
+        y: 0.0..highest(&curves) * 1.1,
         x_name: "time since the run began [s]",
-        y_name: "rate",
+        y_name: "frames a second",
         x_label: &|x| format!("{x:.1}"),
         x_labels: 12,
         y_label: &|y| pps(*y),
+        y_labels: LABELS,
     };
     draw(&axes, &curves)
 }
@@ -267,11 +304,12 @@ pub(super) fn distribution(latency: &Histogram<u64>) -> Drawn<Option<String>> {
     let axes = Axes {
         x: 0.0..nines,
         y: 0.0..highest(&curves) * 1.1,
-        x_name: "percentile",
+        x_name: "frames that took no longer",
         y_name: "latency",
         x_label: &label,
         x_labels: nines.ceil() as usize + 1,
         y_label: &|y| nanos(*y),
+        y_labels: LABELS,
     };
     draw(&axes, &curves)
 }
