@@ -60,7 +60,8 @@ pub fn vs_kernel(cx: &Cx<'_>, rounds: &mut Rounds) -> Result<Found> {
     println!("  seed {}, load on CPU {}, servers on CPU {}", rounds.seed, stage.cpus[0], stage.cpus[1]);
     let (results, orders) = measure(cx, rounds, &stage)?;
     let claims = verdict::claims(&results);
-    let sections = verdict::sections(&claims);
+    let mut sections = verdict::sections(&claims);
+    sections.extend(verdict::one_sided(&results));
     print!("\n{}", table::table(&results));
     for section in &sections {
         println!("\n{section}");

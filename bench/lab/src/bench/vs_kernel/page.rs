@@ -6,12 +6,12 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::arms::{Spec, Whose};
+use super::arms::{Spec, Whose, Wire};
 use super::draw;
 use super::measure::{Better, Measure, Work, human};
 use super::results::Results;
-use super::verdict::{Claim, Section, times};
-use crate::bench::compare::{Comparison, Verdict};
+use super::verdict::{Claim, Section, Seen, times};
+use crate::bench::compare::{Bar, Comparison, Verdict};
 use crate::bench::machine::Machine;
 use crate::bench::rounds::Orders;
 use crate::bench::stats::{Interval, Spread, ratios};
@@ -34,11 +34,12 @@ pub struct Report<'r> {
     pub missed: &'r [String],
 }
 
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#222}\
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#222;background:#fff}\
     h1{font-size:1.6em}h2{margin-top:2em;border-bottom:1px solid #ccc}table{border-collapse:collapse;font-size:.86em;display:block;overflow-x:auto}\
-    td,th{padding:.25em .6em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}td:first-child,th:first-child{text-align:left}\
+    td,th{padding:.25em .6em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}th{white-space:normal;vertical-align:bottom}td:first-child,th:first-child{text-align:left}\
+    table.short{font-size:1em}.words td,.words th{text-align:left;white-space:normal;vertical-align:top}.ours b{color:#0072b2}.kernel b{color:#a35f00}\
     tr.ours td:first-child{color:#0072b2;font-weight:600}.best{font-weight:700;background:#eef6fb}.missed{color:#b00020;font-weight:600}\
-    svg{max-width:100%;height:auto}code{background:#f3f3f3;padding:.1em .3em}dt{font-weight:600}small{color:#666}";
+    figure{margin:1em 0;overflow-x:auto}svg{max-width:100%;min-width:46em;height:auto}code{background:#f3f3f3;padding:.1em .3em}dt{font-weight:600}small{color:#666}";
 
 impl Report<'_> {
     /// The file of figures.
@@ -58,17 +59,23 @@ impl Report<'_> {
         let title = "rxline beside the kernel's sockets";
         let _ = write!(
             page,
-            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
+            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
         );
+        self.in_short(&mut page);
         self.first_page(&mut page);
         self.bars(&mut page, bars);
-        let _ = write!(page, "<h2>At a glance</h2>{}", draw::overview(self.results, self.machine)?);
+        let _ = write!(
+            page,
+            "<h2>At a glance</h2><figure>{}</figure>",
+            draw::overview(self.results, self.machine)?
+        );
         self.figures(&mut page);
         self.curves(&mut page)?;
         let _ = write!(page, "<h2>Figure by figure</h2>");
         for measure in Measure::ALL {
             if let Some(svg) = draw::bars(self.results, measure)? {
-                let _ = write!(page, "{svg}<p><small>{}.</small></p>", escape(measure.kind().boundary));
+                let boundary = capital(measure.kind().boundary);
+                let _ = write!(page, "<figure>{svg}</figure><p><small>{}.</small></p>", escape(&boundary));
             }
         }
         self.arms(&mut page);
@@ -77,16 +84,105 @@ impl Report<'_> {
         Ok(page)
     }
 
-    fn first_page(&self, page: &mut String) {
+    /// Who wins, for somebody in a hurry: each side's best, where there is a kernel below and where there is none.
+    fn in_short(&self, page: &mut String) {
+        let places = [
+            (true, "over the same veth as the kernel's sockets"),
+            (false, "in memory, without a kernel below (memory:, memif:)"),
+        ];
+        let best = |measure: Measure, veth: bool| {
+            let on_veth = |name: &str| self.results.arm(name).is_some_and(|arm| arm.spec.wire == Wire::Veth);
+            let claims = self.claims.iter().filter(|claim| claim.measure == measure);
+            let there = claims.filter(|claim| on_veth(claim.ours) == veth);
+            there.max_by(|a, b| a.advantage().total_cmp(&b.advantage()))
+        };
+        page.push_str("<h2>In short</h2><ul>");
+        for (veth, place) in places {
+            let all: Vec<&Claim> =
+                Measure::ALL.into_iter().filter_map(|measure| best(measure, veth)).collect();
+            if all.is_empty() {
+                continue;
+            }
+            let count = |seen: Seen| all.iter().filter(|claim| claim.seen == seen).count();
+            let place = capital(place);
+            if count(Seen::TooFew) == all.len() {
+                let _ = write!(
+                    page,
+                    "<li>{place}: too few rounds to tell who wins; the table has what was seen.</li>"
+                );
+                continue;
+            }
+            let few = match count(Seen::TooFew) {
+                0 => String::new(),
+                few => format!(", and {few} were measured too few times to tell"),
+            };
+            let _ = write!(
+                page,
+                "<li>{place}: of {} figures rxline's best port wins {}, the kernel's best way wins {}, {} show no difference{few}.</li>",
+                all.len(),
+                count(Seen::Ours),
+                count(Seen::Kernel),
+                count(Seen::NoDifference)
+            );
+        }
         let _ = write!(
             page,
-            "<p>Every arm serves the same datagrams and the same Rx calls (one protocol core) with the same two CPUs, one for the load and one for \
-             the server. {} rounds, each with every arm in random order. What is compared is the median over the rounds of the ratio of our figure \
-             to that of <em>the kernel's best way in this run</em>, with its 95 % bootstrap interval. Kernel arms and af_packet:, af_xdp: and \
-             dpdk:net_af_packet run over a veth; memory: and memif: have no kernel below them, which is the point of them.</p>",
-            self.results.pairs
+            "</ul><table class=\"short words\"><tr><th>what</th><th>the kernel's best</th><th>rxline {}</th><th>rxline {}</th></tr>",
+            places[0].1, places[1].1
         );
-        for section in self.sections {
+        for measure in Measure::ALL {
+            let Some(first) = self.claims.iter().find(|claim| claim.measure == measure) else { continue };
+            let kind = measure.kind();
+            let better = match kind.better {
+                Better::More => "more is better",
+                Better::Less => "less is better",
+            };
+            let _ = write!(
+                page,
+                "<tr><td>{}<br><small>{}, {better}</small></td><td>{}<br><small>{}</small></td>",
+                kind.title,
+                kind.unit,
+                human(first.kernel_median),
+                first.kernel.trim_start_matches("kernel: ")
+            );
+            for (veth, _) in places {
+                let Some(claim) = best(measure, veth) else {
+                    page.push_str("<td>-</td>");
+                    continue;
+                };
+                let class = match claim.seen {
+                    Seen::Ours => "ours",
+                    Seen::Kernel => "kernel",
+                    Seen::NoDifference | Seen::TooFew => "unsure",
+                };
+                let (short, median) = (claim.in_short(), human(claim.ours_median));
+                let _ = write!(
+                    page,
+                    "<td class=\"{class}\"><b>{short}</b><br><small>{}&ensp;{median}</small></td>",
+                    claim.ours
+                );
+            }
+            page.push_str("</tr>");
+        }
+        page.push_str("</table>");
+    }
+
+    fn first_page(&self, page: &mut String) {
+        let rounds = match self.results.pairs {
+            1 => "1 round, with".to_string(),
+            pairs => format!("{pairs} rounds, each with"),
+        };
+        let _ = write!(
+            page,
+            "<h2>How it was compared</h2><p>Every arm serves the same datagrams and the same Rx calls (one protocol core) with the same two CPUs, one for the load and one for \
+             the server. {rounds} every arm in random order. What is compared is the median over the rounds of the ratio of our figure \
+             to that of <em>the kernel's best way in this run</em>, with its 95 % bootstrap interval. Kernel arms and af_packet:, af_xdp: and \
+             dpdk:net_af_packet run over a veth; memory: and memif: have no kernel below them, which is the point of them. 2.00x is twice the kernel's figure; where less is better, \
+             0.50x is half of it, and better.</p>"
+        );
+        // Where there were too few rounds for everything, nobody won, and nobody is said to.
+        let too_few = !self.claims.is_empty() && self.claims.iter().all(|claim| claim.seen == Seen::TooFew);
+        for section in self.sections.iter().filter(|section| !(too_few && section.sentences.is_empty())) {
             let _ = write!(page, "<h2>{}</h2>", escape(&section.title));
             match section.sentences.as_slice() {
                 [] => page.push_str("<p>Nowhere.</p>"),
@@ -105,7 +201,7 @@ impl Report<'_> {
 
     fn bars(&self, page: &mut String, bars: &[Comparison]) {
         page.push_str(
-            "<h2>Bars</h2><table><tr><th>what</th><th>ours</th><th>beside</th><th>bar</th><th></th></tr>",
+            "<h2>What has to be reached</h2><table><tr><th>what</th><th>ours</th><th>beside</th><th>judged</th><th>bar</th><th>verdict</th></tr>",
         );
         for bar in bars {
             let median =
@@ -114,11 +210,19 @@ impl Report<'_> {
                 Verdict::Missed => (" class=\"missed\"", "missed"),
                 _ => ("", "met"),
             };
-            let limit = bar.bar.map_or(String::new(), |bar| bar.to_string());
+            let limit = match bar.bar {
+                Some(Bar::Reaches(rate)) => format!(">= {}", human(rate)),
+                bar => bar.map_or(String::new(), |bar| bar.to_string()),
+            };
+            let judged = match (bar.judgement(), bar.bar) {
+                (Some(judged), Some(bar)) if bar.is_absolute() => human(judged),
+                (Some(judged), _) => times(judged, None),
+                (None, _) => "-".into(),
+            };
             let _ = write!(
                 page,
-                "<tr><td>{} [{}]</td><td>{} ({})</td><td>{} ({})</td><td>{}</td><td{class}>{verdict}</td></tr>",
-                bar.what,
+                "<tr><td>{} [{}]</td><td>{} ({})</td><td>{} ({})</td><td>{judged}</td><td>{}</td><td{class}>{verdict}</td></tr>",
+                bar.what.trim_start_matches("vs-kernel, "),
                 bar.unit,
                 median(&bar.ours.figures),
                 bar.ours.name,
@@ -130,8 +234,8 @@ impl Report<'_> {
         let cycle = Spread::of(&self.results.cycles).map_or("-".into(), |cycle| human(cycle.median));
         let _ = write!(
             page,
-            "</table><p><small>Bars in figures (without x) assume that DPDK's buffer cycle in C takes 17 ns, and stretch with what it took in the \
-             same round: {cycle} ns, the median.</small></p>"
+            "</table><p><small>Bars in figures (without x) assume that DPDK's buffer cycle in C takes 17 ns. What is judged is what we had come \
+             to on such a machine: in these rounds the cycle took {cycle} ns, the median.</small></p>"
         );
     }
 
@@ -159,7 +263,7 @@ impl Report<'_> {
                 };
                 let class = if best(measure) == Some(summary.spread.median) { " class=\"best\"" } else { "" };
                 let interval = summary.interval.map_or(String::new(), |Interval { low, high }| {
-                    format!("<br><small>{} to {}</small>", human(low), human(high))
+                    format!("<br><small>{}<br>to {}</small>", human(low), human(high))
                 });
                 let _ = write!(page, "<td{class}>{}{interval}</td>", human(summary.spread.median));
             }
@@ -173,8 +277,12 @@ impl Report<'_> {
     fn each_to_each(&self, page: &mut String) {
         for measure in [Measure::Echo, Measure::Calls, Measure::RoundTrip] {
             let kind = measure.kind();
-            let _ =
-                write!(page, "<h3>{}: ours to each of the kernel's</h3><table><tr><th>ours</th>", kind.title);
+            let less = if kind.better == Better::Less { ", less is better" } else { "" };
+            let _ = write!(
+                page,
+                "<h3>{}: ours to each of the kernel's{less}</h3><table><tr><th>ours</th>",
+                kind.title
+            );
             for kernel in self.results.of(Whose::Kernel) {
                 let _ = write!(page, "<th>{}</th>", kernel.spec.name.trim_start_matches("kernel: "));
             }
@@ -185,7 +293,10 @@ impl Report<'_> {
                     let (ours, kernel) = self.results.pairs(ours, kernel, measure);
                     let ratios = ratios(&ours, &kernel);
                     let cell = Spread::of(&ratios).map_or("-".into(), |spread| {
-                        times(spread.median, Interval::of(&ratios, self.results.seed))
+                        let told = times(spread.median, Interval::of(&ratios, self.results.seed));
+                        told.split_once(", ").map_or(told.clone(), |(ratio, interval)| {
+                            format!("{ratio}<br><small>{interval}</small>")
+                        })
                     });
                     let _ = write!(page, "<td>{cell}</td>");
                 }
@@ -201,7 +312,9 @@ impl Report<'_> {
              the <em>intended</em> time of sending. The rates offered are parts of the arm's own rate at saturation in the same round.</p>",
         );
         for work in Work::ALL {
-            page.push_str(&draw::curves(self.results, work)?.unwrap_or_default());
+            if let Some(svg) = draw::curves(self.results, work)? {
+                let _ = write!(page, "<figure>{svg}</figure>");
+            }
             let head = "<table><tr><th>arm</th><th>load</th><th>offered/s</th><th>answered/s</th><th>p50 us</th><th>p99 us</th><th>p99.9 us</th></tr>";
             let _ = write!(page, "<details><summary>{} in figures</summary>{head}", work.title());
             for arm in &self.results.arms {
@@ -223,7 +336,7 @@ impl Report<'_> {
 
     fn arms(&self, page: &mut String) {
         page.push_str(
-            "<h2>The arms</h2><table><tr><th>arm</th><th>wire</th><th>server</th><th>idle server</th><th>server CPUs</th><th>load of rates and curves</th>\
+            "<h2>The arms</h2><table class=\"words\"><tr><th>arm</th><th>wire</th><th>server</th><th>idle server</th><th>server CPUs</th><th>load of rates and curves</th>\
              <th>load of round trips and bulk</th></tr>",
         );
         for arm in &self.results.arms {
@@ -260,6 +373,12 @@ impl Report<'_> {
     }
 }
 
+/// A text that begins a sentence.
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// Text in HTML.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
@@ -288,11 +407,31 @@ mod tests {
         let at = |text: &str| html.find(text).unwrap_or_else(|| panic!("no {text:?}"));
         assert!(at("Where rxline wins") < at("<svg") && at("20.0x, 20.0 to 20.0") < at("<svg"));
         assert!(html.contains("a &lt;fault&gt;") && html.contains("--seed 7"));
+        assert!(at("In short") < at("Where rxline wins") && html.contains("<b>rxline by 20.0x</b>"));
+        assert!(html.contains("of 1 figures rxline's best port wins 1, the kernel's best way wins 0"));
         for outside in ["src=", "href=", "<script", "@import"] {
             assert!(!html.contains(outside), "{outside} in the page");
         }
         let opened = html.matches("<table").count();
         assert_eq!(opened, html.matches("</table>").count());
+    }
+
+    #[test]
+    fn of_too_few_rounds_it_is_not_said_that_nobody_wins() {
+        let results = results(Measure::Echo, &[2.0], &[1.0], &[0.5]);
+        let (machine, claims) = (Machine::describe(), claims(&results));
+        let sections = sections(&claims);
+        let report = Report {
+            machine: &machine,
+            cpus: [0, 1],
+            results: &results,
+            claims: &claims,
+            sections: &sections,
+            missed: &[],
+        };
+        let html = report.html(&[]).unwrap();
+        assert!(!html.contains("Nowhere") && html.contains("1 round, with every arm"), "{html}");
+        assert!(html.contains("too few rounds to tell who wins"), "{html}");
     }
 
     #[test]

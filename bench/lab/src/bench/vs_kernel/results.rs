@@ -99,7 +99,8 @@ impl Results {
     pub fn missing(&self, least: usize) -> Vec<String> {
         let mut missing = Vec::new();
         if self.pairs < least {
-            missing.push(format!("vs-kernel: {} pairs, the bar is >= {least}", self.pairs));
+            let rounds = if self.pairs == 1 { "pair" } else { "pairs" };
+            missing.push(format!("vs-kernel: {} {rounds}, the bar is >= {least}", self.pairs));
         }
         for arm in &self.arms {
             let name = arm.spec.name;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::arms::Whose;
 use super::measure::{Better, Measure, human};
-use super::results::Results;
+use super::results::{ArmResults, Results};
 use crate::bench::stats::{Interval, Spread, ratios};
 
 /// What the interval says.
@@ -45,6 +45,28 @@ pub struct Claim {
     pub interval: Option<Interval>,
     /// What follows.
     pub seen: Seen,
+}
+
+impl Claim {
+    /// How many times better ours is, whichever way is better.
+    pub fn advantage(&self) -> f64 {
+        match self.measure.kind().better {
+            Better::More => self.ratio,
+            Better::Less => 1.0 / self.ratio,
+        }
+    }
+
+    /// Who wins, and by how much: `rxline by 1.97x`.
+    pub fn in_short(&self) -> String {
+        let advantage = self.advantage();
+        let who = if advantage >= 1.0 { "rxline" } else { "kernel" };
+        let by = times(advantage.max(1.0 / advantage), None);
+        match self.seen {
+            Seen::Ours | Seen::Kernel => format!("{who} by {by}"),
+            Seen::NoDifference => "no difference seen".into(),
+            Seen::TooFew => format!("{who} by {by}, too few rounds"),
+        }
+    }
 }
 
 /// What the interval of a ratio of ours to the anchor's says.
@@ -125,6 +147,33 @@ pub fn sections(claims: &[Claim]) -> Vec<Section> {
         .collect()
 }
 
+/// What only one side has a figure of. There is no ratio then, and it is told all the same. None: there is nothing of the kind.
+pub fn one_sided(results: &Results) -> Option<Section> {
+    let names = |arms: Vec<&ArmResults>| arms.iter().map(|arm| arm.spec.name).collect::<Vec<_>>().join(", ");
+    let sentence = |measure: Measure| {
+        let kind = measure.kind();
+        let (have, lack): (Vec<_>, Vec<_>) =
+            results.of(Whose::Ours).partition(|arm| arm.median(measure).is_some());
+        match results.kernels_best(measure) {
+            Some(kernel) if !lack.is_empty() => {
+                let median = human(kernel.median(measure)?);
+                let name = kernel.spec.name.trim_start_matches("kernel: ");
+                let lack = names(lack);
+                Some(format!(
+                    "{} [{}]: the kernel's best is {name} with {median}; no figure of {lack}.",
+                    kind.title, kind.unit
+                ))
+            }
+            None if !have.is_empty() => {
+                Some(format!("{}: none of the kernel's ways has a figure; {} have.", kind.title, names(have)))
+            }
+            _ => None,
+        }
+    };
+    let sentences: Vec<String> = Measure::ALL.into_iter().filter_map(sentence).collect();
+    (!sentences.is_empty()).then(|| Section { title: "Where one side has no figure".into(), sentences })
+}
+
 /// `UDP echo at saturation: memory: has 10.4 M echoes/s, 19.9x (18.1 to 21.0) what the kernel's best has (mmsg, 520 k).`
 fn sentence(claims: &[&Claim], measure: Measure) -> Option<String> {
     let of_measure: Vec<&&Claim> = claims.iter().filter(|claim| claim.measure == measure).collect();
@@ -149,7 +198,11 @@ fn sentence(claims: &[&Claim], measure: Measure) -> Option<String> {
 
 /// `1.52x, 95 % within 1.40 to 1.61`.
 pub fn times(ratio: f64, interval: Option<Interval>) -> String {
-    let figure = |figure: f64| if figure >= 100.0 { format!("{figure:.0}") } else { human(figure) };
+    let figure = |figure: f64| match figure {
+        figure if figure >= 100.0 => format!("{figure:.0}"),
+        figure if figure < 0.1 => format!("{figure:.3}"),
+        figure => human(figure),
+    };
     match interval {
         Some(Interval { low, high }) => format!("{}x, {} to {}", figure(ratio), figure(low), figure(high)),
         None => format!("{}x", figure(ratio)),
@@ -210,6 +263,40 @@ mod tests {
         );
         assert!(sections[1].sentences[0].contains("(0.10x, 0.10 to 0.10)"), "{:?}", sections[1]);
         assert!(sections[2].sentences[0].contains("[us, less is better]"), "{:?}", sections[2]);
+    }
+
+    #[test]
+    fn in_short_it_is_said_who_wins_whichever_way_is_better() {
+        let short = |measure, ours: f64, kernel: f64, rounds| {
+            only(measure, &vec![ours; rounds], &vec![kernel; rounds]).in_short()
+        };
+        assert_eq!(short(Measure::Echo, 20.0, 10.0, 5), "rxline by 2.00x");
+        assert_eq!(short(Measure::Echo, 10.0, 25.0, 5), "kernel by 2.50x");
+        assert_eq!(short(Measure::RoundTrip, 10.0, 40.0, 5), "rxline by 4.00x");
+        assert_eq!(short(Measure::RoundTrip, 40.0, 10.0, 5), "kernel by 4.00x");
+        assert_eq!(short(Measure::Echo, 10.0, 10.0, 5), "no difference seen");
+        assert_eq!(short(Measure::Echo, 20.0, 10.0, 4), "rxline by 2.00x, too few rounds");
+    }
+
+    #[test]
+    fn small_ratios_keep_their_digits() {
+        assert_eq!(times(0.0123, Some(Interval { low: 0.004, high: 0.15 })), "0.012x, 0.004 to 0.15");
+    }
+
+    #[test]
+    fn what_only_one_side_has_is_told() {
+        let both = results(Measure::Echo, &[1.0], &[2.0], &[1.0]);
+        assert!(one_sided(&both).is_none());
+        let mut ours_lacks = results(Measure::EchoKnee, &[1.0], &[2e4], &[1.0]);
+        ours_lacks.arms[2].turns[0].figures.clear();
+        assert_eq!(
+            one_sided(&ours_lacks).unwrap().sentences,
+            ["UDP echo at the knee [echoes/s]: the kernel's best is mmsg with 20.0 k; no figure of memory:."]
+        );
+        let mut kernel_lacks = results(Measure::EchoKnee, &[1.0], &[2e4], &[1.0]);
+        kernel_lacks.arms[..2].iter_mut().for_each(|arm| arm.turns[0].figures.clear());
+        let told = one_sided(&kernel_lacks).unwrap().sentences;
+        assert_eq!(told, ["UDP echo at the knee: none of the kernel's ways has a figure; memory: have."]);
     }
 
     #[test]
