@@ -298,7 +298,7 @@ fn run(page: &mut Page, report: &Report, total: &Rates) -> Result<(), PlaceError
     ];
     page.table(heads, rows);
     page.note(&format!(
-        "Means over {:.1} s, until nothing was sent any more. On the wire is with preamble, FCS and gap.",
+        "Means over {:.1} s. On the wire is with preamble, FCS and gap.",
         total.interval_seconds
     ));
     let drops = total.ports.iter().enumerate().flat_map(|(i, port)| {
