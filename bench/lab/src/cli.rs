@@ -62,7 +62,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if !is_root() {
         return Err(become_root());
     }
-    let host = Host::open()?;
+    let mut host = Host::open()?;
+    host.quick_builds = matches!(args.what, What::Test { .. });
     match args.what {
         What::List | What::Models { .. } | What::Fuzz(_) => {}
         What::Setup => setup(&host, &[apt::FOR_TESTS, apt::FOR_BENCHES])?,

@@ -6,7 +6,8 @@ use crate::bench::stats::Spread;
 
 /// At the knee and below it at least so much of what was offered is answered.
 const ANSWERED_LEAST: f64 = 0.98;
-/// And the 99th percentile is at most so many times the median at the lowest load.
+/// And the median is at most so many times that at the lowest load. Not the 99th percentile: where a machine is taken away for milliseconds now and
+/// then, that is high at any load, and says nothing of the server.
 const GROWTH_MOST: f64 = 10.0;
 
 /// What was offered, and how long answers took. Latencies are from the intended time of sending, us.
@@ -29,7 +30,7 @@ pub struct Point {
 /// The highest offered rate up to which the arm keeps up and latency stays low (see the constants). None: not even the lowest load.
 pub fn knee(points: &[Point]) -> Option<f64> {
     let most = points.first()?.p50_us * GROWTH_MOST;
-    let holds = |point: &&Point| point.answered >= point.offered * ANSWERED_LEAST && point.p99_us <= most;
+    let holds = |point: &&Point| point.answered >= point.offered * ANSWERED_LEAST && point.p50_us <= most;
     Some(points.iter().take_while(holds).last()?.offered)
 }
 
@@ -65,10 +66,10 @@ pub mod tests {
     #[test]
     fn the_knee_is_before_latency_takes_off() {
         let points = [
-            point(10.0, 10.0, 5.0, 8.0),
+            point(10.0, 10.0, 5.0, 9000.0),
             point(50.0, 50.0, 6.0, 20.0),
-            point(80.0, 79.9, 9.0, 50.0),
-            point(90.0, 89.9, 30.0, 51.0),
+            point(80.0, 79.9, 50.0, 90.0),
+            point(90.0, 89.9, 51.0, 60.0),
             // What comes later does not bring it back.
             point(95.0, 94.9, 6.0, 20.0),
         ];
@@ -84,7 +85,6 @@ pub mod tests {
     #[test]
     fn where_even_the_lowest_load_is_too_much_there_is_no_knee() {
         assert_eq!(knee(&[point(10.0, 5.0, 5.0, 8.0)]), None);
-        assert_eq!(knee(&[point(10.0, 10.0, 5.0, 51.0)]), None);
         assert_eq!(knee(&[]), None);
     }
 

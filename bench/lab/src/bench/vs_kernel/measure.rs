@@ -125,8 +125,8 @@ impl Measure {
                 "UDP echo at the knee",
                 "echoes/s",
                 More,
-                "the highest offered rate of the latency-load curve up to which at least 98 % was answered and the 99th percentile \
-                 stayed within ten times the median at the lowest load; none where not even the lowest load was carried so; open loop, Poisson \
+                "the highest offered rate of the latency-load curve up to which at least 98 % was answered and the median stayed \
+                 within ten times that at the lowest load; none where not even the lowest load was carried so; open loop, Poisson \
                  arrivals, latency from the intended time of sending",
             ),
             Measure::CallsKnee => ("Rx calls at the knee", "calls/s", More, "as for UDP echo, with calls"),

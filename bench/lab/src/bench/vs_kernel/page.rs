@@ -177,7 +177,8 @@ impl Report<'_> {
             "<h2>How it was compared</h2><p>Every arm serves the same datagrams and the same Rx calls (one protocol core) with the same two CPUs, one for the load and one for \
              the server. {rounds} every arm in random order. What is compared is the median over the rounds of the ratio of our figure \
              to that of <em>the kernel's best way in this run</em>, with its 95 % bootstrap interval. Kernel arms and af_packet:, af_xdp: and \
-             dpdk:net_af_packet run over a veth; memory: and memif: have no kernel below them, which is the point of them. 2.00x is twice the kernel's figure; where less is better, \
+             dpdk:net_af_packet run over a veth; memory: and memif: have no kernel below them, which is the point of them. GSO and GRO pass many datagrams \
+             between one client and one server as if they were one; among many clients they do not. 2.00x is twice the kernel's figure; where less is better, \
              0.50x is half of it, and better.</p>"
         );
         // Where there were too few rounds for everything, nobody won, and nobody is said to.
