@@ -98,6 +98,8 @@ pub(crate) fn run_on(cpu: usize, seed: Seed, exit: Sender<Exit>) -> io::Result<(
     Ok(())
 }
 
+/// Not inlined, so that profiles name it.
+#[inline(never)]
 fn poll_thread(cpu: usize, shared: &PollThread) {
     core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
     // Without a slot (64 polling threads already) buffers go home by a slower way, and everything else works.

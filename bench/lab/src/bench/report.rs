@@ -131,7 +131,8 @@ impl fmt::Display for Report {
         let rows: Vec<_> = [titles].into_iter().chain(self.comparisons.iter().map(Line::cells)).collect();
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: [usize; 6] = std::array::from_fn(width);
-        for row in &rows {
+        // Without comparisons there is nothing to have titles for.
+        for row in rows.iter().filter(|_| !self.comparisons.is_empty()) {
             let cells: Vec<_> =
                 row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
             writeln!(f, "{}", cells.join("  ").trim_end())?;

@@ -1,13 +1,13 @@
 //! Why something grows faster than linearly: measured, not known in advance.
 //!
 //! Both ends of the step run once more under perf, and functions whose time for each call grew are named with how much. Beside it stands what
-//! a load from memory costs that waits for the one before it, anywhere in as much memory as the program has at either end: so much slower
-//! every look-up becomes by the size of its tables alone.
+//! a load from memory costs that waits for the one before it, anywhere in as much memory as there is of the axis's own (as many times what
+//! one more takes) at either end: so much slower every look-up becomes by the size of its tables alone.
 
 use std::path::Path;
 use std::time::Duration;
 
-use super::axis::{Cost, POINTS, Point};
+use super::axis::{Axis, Cost, POINTS, Point};
 use super::growth::{Of, Step};
 use crate::bench::arms::figure;
 use crate::bench::profile;
@@ -19,8 +19,8 @@ use crate::step::Cx;
 /// Functions that are named, and what they must have grown by at least: ns for each call.
 const NAMED: usize = 6;
 const LEAST_NS: f64 = 2.0;
-/// More than this a chase need not go through: no cache has so much.
-const CHASE_MOST: f64 = 2e9;
+/// What a chase goes through: no cache has more than the most, and every one has the least.
+const CHASE: std::ops::RangeInclusive<f64> = 4096.0..=2e9;
 
 /// What a step was measured with.
 pub struct Tools<'t> {
@@ -48,7 +48,11 @@ pub fn explain(
         )]);
     }
     let [ns_before, ns_after] = [before, after].map(|cost| 1e9 / cost.per_second);
-    let mut lines = vec![loads(tools, (before, ns_before), (after, ns_after))?];
+    let own = each_takes(step.axis, &median).map(|each| [step.from, step.to].map(|n| n as f64 * each));
+    let mut lines = Vec::new();
+    if let Some([near, far]) = own {
+        lines.push(loads(tools, (near, ns_before), (far, ns_after))?);
+    }
     let (less, more) = (sample(tools, from, ns_before)?, sample(tools, to, ns_after)?);
     let grown = grown(&less, &more);
     let named: Vec<String> =
@@ -58,30 +62,39 @@ pub fn explain(
     Ok(lines)
 }
 
+/// Bytes that one more of the axis takes, where there are most of them; none where it takes none.
+fn each_takes(axis: Axis, median: impl Fn(Point) -> Option<Cost>) -> Option<f64> {
+    let mut along = POINTS.iter().copied().filter(|point| point.axis == axis).rev();
+    let (most, less) = (along.next()?, along.next()?);
+    let grown = median(most)?.resident_bytes - median(less)?.resident_bytes;
+    (axis != Axis::Cores && grown > 0.0).then(|| grown / (most.n - less.n) as f64)
+}
+
+/// Each is how much memory, and how long an echo or a call takes with it.
 fn loads(
     tools: &Tools<'_>,
-    (before, ns_before): (Cost, f64),
-    (after, ns_after): (Cost, f64),
+    (before, ns_before): (f64, f64),
+    (after, ns_after): (f64, f64),
 ) -> Result<String> {
-    let chase = |cost: Cost| {
-        let bytes = format!("{:.0}", cost.resident_bytes.min(CHASE_MOST));
+    let chase = |bytes: f64| {
+        let bytes = format!("{:.0}", bytes.clamp(*CHASE.start(), *CHASE.end()));
         figure(tools.cx, &Cmd::new(tools.micro).args(["chase", &bytes, &tools.cpus[1].to_string()]), "ns")
     };
     let (near, far) = (chase(before)?, chase(after)?);
-    Ok(in_loads([ns_before, ns_after], [before.resident_bytes, after.resident_bytes], [near, far]))
+    Ok(in_loads([ns_before, ns_after], [before, after], [near, far]))
 }
 
 /// How many loads at random the growth is as much as.
 fn in_loads([ns_before, ns_after]: [f64; 2], [before, after]: [f64; 2], [near, far]: [f64; 2]) -> String {
     let (more, slower) = (ns_after - ns_before, far - near);
     let mut words = format!(
-        "{} ns each became {} ns, while memory went from {} MB to {} MB; a load at random in so much takes {} and {} ns",
+        "{} ns each became {} ns, while they came to need {} MB of their own instead of {} MB; a load at random takes {} ns in so much, and took {}",
         human(ns_before),
         human(ns_after),
-        human(before / 1e6),
         human(after / 1e6),
-        human(near),
-        human(far)
+        human(before / 1e6),
+        human(far),
+        human(near)
     );
     if more > 0.0 && slower > 1.0 {
         words += &format!(": the growth is as much as {:.1} such loads that became slower", more / slower);
@@ -131,10 +144,23 @@ mod tests {
     fn growth_is_told_in_loads_that_became_slower() {
         let words = in_loads([500.0, 900.0], [30e6, 3e9], [20.0, 100.0]);
         assert!(words.ends_with("the growth is as much as 5.0 such loads that became slower"), "{words}");
-        assert!(words.contains("30.0 MB to 3000 MB"), "{words}");
+        assert!(words.contains("3000 MB of their own instead of 30.0 MB"), "{words}");
         assert!(
             in_loads([500.0, 900.0], [3e9, 3e9], [100.0, 100.0]).ends_with("not memory that became slower")
         );
+    }
+
+    #[test]
+    fn one_more_takes_what_the_most_take_more_than_the_next() {
+        let bytes = |point: Point| Cost {
+            per_second: 1.0,
+            resident_bytes: 50e6 + 700.0 * point.n as f64,
+            before_bytes: 0.0,
+        };
+        let each = each_takes(Axis::Sockets, |point| Some(bytes(point))).unwrap();
+        assert!((each - 700.0).abs() < 1e-6, "{each}");
+        assert_eq!(each_takes(Axis::Cores, |point| Some(bytes(point))), None);
+        assert_eq!(each_takes(Axis::Payload, |_| None), None);
     }
 
     #[test]
