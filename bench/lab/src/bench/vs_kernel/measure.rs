@@ -75,8 +75,8 @@ impl Measure {
                 "UDP echo at saturation",
                 "echoes/s",
                 More,
-                "datagrams of 64 bytes that came back to the load with every byte right, a second; closed loop, 256 in flight, measured for a \
-                 second after a warm-up that does not count",
+                "datagrams of 64 bytes that came back to the load with every byte right, a second; closed loop, 256 in flight, measured for 0.6 \
+                 seconds after a warm-up that does not count",
             ),
             Measure::EchoCpu => (
                 "CPU for UDP echo",
