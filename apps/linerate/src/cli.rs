@@ -11,6 +11,7 @@ use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use cli::Exit;
 use pmd::MacAddr;
 
+use crate::flow_args::FlowArgs;
 use crate::forward::Rewrite;
 use crate::rate::Rate;
 use crate::replay::{Capture, ReplayError};
@@ -19,7 +20,6 @@ use crate::rfc2544;
 use crate::run::{Load, Run, RunConfig, RunError};
 use crate::summary::Summary;
 use crate::template::{Sizes, Template};
-use crate::values::{Addresses, Ports};
 use crate::view::{Rates, Scene, View, Wish};
 
 /// How long to wait for frames that are still under way when all are sent: RFC 2544, section 23.
@@ -132,61 +132,10 @@ pub struct FrameArgs {
     flow: FlowArgs,
 }
 
-/// What frames look like, sizes apart.
-#[derive(ClapArgs, Debug, Clone)]
-pub struct FlowArgs {
-    /// Source addresses: A, A-B, a network, several with commas; random: before them to draw
-    ///
-    /// Each field goes on by itself with each frame, so ranges of 4 addresses and 3 ports make 12 flows. Odd ports send what goes back, source and
-    /// destination swapped. If not given, RFC 2544's: 198.18.0.1 to 198.19.0.1.
-    #[arg(long, value_name = "ADDRS")]
-    source: Option<Addresses>,
-
-    /// Destination addresses, likewise
-    #[arg(long, value_name = "ADDRS")]
-    destination: Option<Addresses>,
-
-    /// UDP source ports: 49184, 1024-65535, random:1024-65535
-    #[arg(long, value_name = "PORTS", default_value = "49184")]
-    source_port: Ports,
-
-    /// UDP destination ports, likewise
-    #[arg(long, value_name = "PORTS", default_value = "7")]
-    destination_port: Ports,
-
-    /// VLAN tag; twice for two, the outer one first
-    #[arg(long = "vlan", value_name = "ID")]
-    vlans: Vec<u16>,
-
-    /// Ethernet destination; that of the port at the other end if not given
-    #[arg(long, value_name = "MAC")]
-    peer_mac: Option<MacAddr>,
-}
-
 impl FrameArgs {
     /// The template, but for the Ethernet addresses, which the ports give.
     pub fn template(&self) -> Template {
         Template { sizes: self.size.clone(), ..self.flow.template() }
-    }
-}
-
-impl FlowArgs {
-    /// The template, but for sizes, and for the Ethernet addresses, which the ports give.
-    pub fn template(&self) -> Template {
-        let default = Template::default();
-        Template {
-            vlans: self.vlans.clone(),
-            source: self.source.clone().unwrap_or(default.source),
-            destination: self.destination.clone().unwrap_or(default.destination),
-            source_ports: self.source_port.clone(),
-            destination_ports: self.destination_port.clone(),
-            ..Template::default()
-        }
-    }
-
-    /// Ethernet destination.
-    pub fn peer_mac(&self) -> Option<MacAddr> {
-        self.peer_mac
     }
 }
 
@@ -213,7 +162,7 @@ impl LoadArgs {
     fn load(&self, duration: Option<Duration>) -> Load {
         Load {
             template: self.frame.template(),
-            peer: self.frame.flow.peer_mac,
+            peer: self.frame.flow.peer_mac(),
             rate: self.rate,
             duration,
             frames: self.frames,

@@ -47,6 +47,7 @@ pub mod bottleneck;
 pub mod cli;
 pub mod counters;
 pub mod figures;
+mod flow_args;
 pub mod forward;
 pub mod handler;
 mod headers;

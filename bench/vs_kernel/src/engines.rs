@@ -7,7 +7,7 @@ use engine::{Builder, Engine, EngineStats, Idle, Outcome, Report, UdpService};
 use rxperf::ServiceRun;
 
 use crate::Trouble;
-use crate::cli::{ServeArgs, Wait, Workload};
+use crate::args::{ServeArgs, Wait, Workload};
 use crate::figures::Dropped;
 use crate::serving::{Server, usable};
 use crate::wire;

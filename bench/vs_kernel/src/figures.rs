@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::cli::{ModeName, Wait, Workload};
+use crate::args::{ModeName, Wait, Workload};
 
 /// What a load saw. All but `errors` is of the measured time alone.
 #[derive(Clone, Debug, Serialize)]

@@ -22,6 +22,7 @@
 //!
 //! Deliberately absent: comparisons, bars, and anything that decides what a figure means.
 
+pub mod args;
 pub mod arm;
 pub mod cli;
 mod engines;

@@ -8,8 +8,8 @@ use pmd::Clock;
 use rxperf::Work;
 
 use crate::Trouble;
+use crate::args::{LoadArgs, ModeName, PairArgs, ServeArgs, ShapeArgs, Wait, Workload};
 use crate::arm::{Arm, Kernel};
-use crate::cli::{LoadArgs, ModeName, PairArgs, ServeArgs, ShapeArgs, Wait, Workload};
 use crate::figures::{Arms, Loaded, Paired, Probed, Served};
 use crate::generator::{Mode, Plan};
 use crate::loading::{self, Load, Measured, drive};

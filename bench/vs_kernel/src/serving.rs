@@ -9,7 +9,7 @@ use std::time::Duration;
 use pmd::{Clock, Instant};
 
 use crate::Trouble;
-use crate::cli::{ServeArgs, Workload};
+use crate::args::{ServeArgs, Workload};
 use crate::figures::{Dropped, Machine, Served};
 use crate::meter::{self, Ticks, process_cpu};
 use crate::stop::Stop;

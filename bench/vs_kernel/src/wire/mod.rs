@@ -25,8 +25,8 @@ use arrayvec::ArrayVec;
 use pmd::{Instant, Mbuf, Pool};
 
 use crate::Trouble;
+use crate::args::Wait;
 use crate::arm::{Arm, Kernel};
-use crate::cli::Wait;
 
 pub use port::PortWire;
 

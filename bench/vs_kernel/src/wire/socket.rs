@@ -14,8 +14,8 @@ use rustix::time::Timespec;
 
 use super::{Bind, End};
 use crate::Trouble;
+use crate::args::Wait;
 use crate::arm::{Arm, Kernel};
-use crate::cli::Wait;
 
 /// What the kernel may hold for us: several windows.
 const SOCKET_BUFFER: usize = 8 << 20;

@@ -17,7 +17,7 @@ use rustix::time::Timespec;
 use self::frame::{Came, Frames};
 use super::{Batch, Bind, End, Wire};
 use crate::Trouble;
-use crate::cli::Wait;
+use crate::args::Wait;
 
 /// For so long a link may take to come up.
 const LINK_MAX: Duration = Duration::from_secs(10);
