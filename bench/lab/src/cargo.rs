@@ -12,7 +12,7 @@ pub fn cargo(cx: &Cx<'_>) -> Cmd {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let cargo = Cmd::new(program).cwd(&cx.host.root).limit(Duration::from_secs(1200));
     let cargo = if cx.host.quick_builds {
-        cargo.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "4")
+        cargo.env("CARGO_PROFILE_RELEASE_LTO", "false").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "4")
     } else {
         cargo
     };
