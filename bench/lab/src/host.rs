@@ -32,7 +32,7 @@ pub struct Host {
     pub suffix: String,
     /// Who called us through sudo, if anyone.
     pub owner: Option<User>,
-    /// Release builds are made crate by crate, which takes half the time; what they are measured by is not.
+    /// Release builds are made crate by crate, which takes less time. What is measured is not.
     pub quick_builds: bool,
     stop: Arc<AtomicBool>,
     _lock: File,

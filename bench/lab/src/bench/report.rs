@@ -128,11 +128,12 @@ fn three_digits(figure: f64) -> String {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let titles = ["what", "ours", "anchor", "ratio (min..max)", "bar", ""].map(String::from);
-        let rows: Vec<_> = [titles].into_iter().chain(self.comparisons.iter().map(Line::cells)).collect();
+        // Without comparisons there is nothing to have titles for.
+        let titles = (!self.comparisons.is_empty()).then_some(titles);
+        let rows: Vec<_> = titles.into_iter().chain(self.comparisons.iter().map(Line::cells)).collect();
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: [usize; 6] = std::array::from_fn(width);
-        // Without comparisons there is nothing to have titles for.
-        for row in rows.iter().filter(|_| !self.comparisons.is_empty()) {
+        for row in &rows {
             let cells: Vec<_> =
                 row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
             writeln!(f, "{}", cells.join("  ").trim_end())?;

@@ -391,20 +391,25 @@ mod tests {
     use super::super::verdict::{claims, sections};
     use super::*;
 
+    /// What is made of the report on these results.
+    fn reported(results: &Results, missed: &[String], make: impl FnOnce(&Report<'_>) -> String) -> String {
+        let (machine, claims) = (Machine::describe(), claims(results));
+        let sections = sections(&claims);
+        make(&Report {
+            machine: &machine,
+            cpus: [0, 1],
+            results,
+            claims: &claims,
+            sections: &sections,
+            missed,
+        })
+    }
+
     #[test]
     fn the_page_needs_nothing_else_and_says_who_wins_first() {
         let results = results(Measure::Echo, &[10.4e6; 5], &[0.52e6; 5], &[0.1e6; 5]);
-        let (machine, claims) = (Machine::describe(), claims(&results));
-        let (sections, missed) = (sections(&claims), vec!["vs-kernel: a <fault>".to_string()]);
-        let report = Report {
-            machine: &machine,
-            cpus: [0, 1],
-            results: &results,
-            claims: &claims,
-            sections: &sections,
-            missed: &missed,
-        };
-        let html = report.html(&[]).unwrap();
+        let missed = ["vs-kernel: a <fault>".to_string()];
+        let html = reported(&results, &missed, |report| report.html(&[]).unwrap());
         let at = |text: &str| html.find(text).unwrap_or_else(|| panic!("no {text:?}"));
         assert!(at("Where rxline wins") < at("<svg") && at("20.0x, 20.0 to 20.0") < at("<svg"));
         assert!(html.contains("a &lt;fault&gt;") && html.contains("--seed 7"));
@@ -420,17 +425,7 @@ mod tests {
     #[test]
     fn of_too_few_rounds_it_is_not_said_that_nobody_wins() {
         let results = results(Measure::Echo, &[2.0], &[1.0], &[0.5]);
-        let (machine, claims) = (Machine::describe(), claims(&results));
-        let sections = sections(&claims);
-        let report = Report {
-            machine: &machine,
-            cpus: [0, 1],
-            results: &results,
-            claims: &claims,
-            sections: &sections,
-            missed: &[],
-        };
-        let html = report.html(&[]).unwrap();
+        let html = reported(&results, &[], |report| report.html(&[]).unwrap());
         assert!(!html.contains("Nowhere") && html.contains("1 round, with every arm"), "{html}");
         assert!(html.contains("too few rounds to tell who wins"), "{html}");
     }
@@ -438,17 +433,8 @@ mod tests {
     #[test]
     fn the_file_keeps_every_figure() {
         let results = results(Measure::Echo, &[2.0; 5], &[1.0; 5], &[0.5; 5]);
-        let (machine, claims) = (Machine::describe(), claims(&results));
-        let sections = sections(&claims);
-        let report = Report {
-            machine: &machine,
-            cpus: [0, 1],
-            results: &results,
-            claims: &claims,
-            sections: &sections,
-            missed: &[],
-        };
-        let json: serde_json::Value = serde_json::from_str(&report.json(&Orders::default())).unwrap();
+        let text = reported(&results, &[], |report| report.json(&Orders::default()));
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(json["results"]["arms"][2]["turns"][4]["figures"]["echo"], 2.0);
         assert_eq!(json["claims"][0]["seen"], "ours");
         assert_eq!(json["results"]["seed"], 7);
